@@ -1,0 +1,34 @@
+# Two commands do everything: `make demo` sets up and runs the main job, `make test` passes the tests.
+
+export CARGO_TERM_COLOR ?= auto
+
+.PHONY: demo test build setup lint bench clean
+
+demo: build ## set up, build, and run the main job on real input
+	@target/release/pyro env pull debian:12
+	@scripts/demo
+
+build: setup
+	cargo build --release --locked -p pyro
+
+setup:
+	@scripts/setup
+
+test: ## set up and pass the tests, end to end on real machines
+	@scripts/setup test
+	cargo build --release --locked -p pyro
+	@target/release/pyro env pull debian:12
+	PYRO_TEST_HOME="$${PYRO_HOME:-$${XDG_DATA_HOME:-$$HOME/.local/share}/pyro}" \
+		cargo nextest run --release --locked --workspace
+	cargo test --release --locked --doc --workspace
+
+lint: ## what CI checks besides the tests
+	cargo fmt --all --check
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps
+
+bench: build ## measure; prints ratios
+	cargo bench --locked -p pyro --bench diff_cost
+
+clean:
+	cargo clean
