@@ -1,0 +1,18 @@
+//! The public contract: every name, request, result and error that crosses a door of pyro, once.
+//!
+//! Everything here is a plain type: no I/O, no clock, no engine. Values that a rule constrains
+//! (ids, names, references) cannot be constructed invalid; they are parsed at the edge and trusted
+//! inside. The CLI, the supervisor's socket and every later door speak these types, and
+//! [`operation::CATALOGUE`] lists the operations they must all offer.
+
+pub mod diff;
+pub mod environment;
+pub mod error;
+pub mod exec;
+pub mod name;
+pub mod operation;
+pub mod path;
+pub mod progress;
+pub mod workspace;
+
+pub use error::{Error, ErrorCode, Result};

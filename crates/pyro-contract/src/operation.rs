@@ -1,0 +1,220 @@
+//! The operation catalogue: every operation that a door must offer, once.
+//!
+//! A door (the CLI, and later MCP, the SDKs and HTTP) is derived from this table or tested against
+//! it: the CLI's tests walk [`CATALOGUE`] and fail for an operation that has no command.
+
+use schemars::{JsonSchema, Schema, schema_for};
+use serde::{Deserialize, Serialize};
+
+use crate::diff::Diff;
+use crate::environment::EnvironmentRef;
+use crate::exec::{ExecRequest, ExecResult, JournalCommand};
+use crate::name::WorkspaceRef;
+use crate::path::BytePath;
+use crate::workspace::{CreateRequest, Deleted, WorkspaceStatus};
+
+/// One operation: its name in every door and the shape of what goes in and comes out.
+#[derive(Debug, Clone, Copy)]
+pub struct Operation {
+    /// `workspace_create`: the name of the tool and, with words turned around, of the method.
+    pub name: &'static str,
+    /// `["workspace", "create"]`: the command.
+    pub command: &'static [&'static str],
+    /// One sentence for a user who does not know it yet.
+    pub summary: &'static str,
+    /// True if it changes nothing.
+    pub read_only: bool,
+    /// True if it can lose something that the user made.
+    pub destructive: bool,
+    /// JSON schema of the request.
+    pub request: fn() -> Schema,
+    /// JSON schema of the result.
+    pub result: fn() -> Schema,
+}
+
+/// Names one workspace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OfWorkspace {
+    /// Its id or name.
+    pub workspace: WorkspaceRef,
+}
+
+/// Runs one command in a workspace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ExecInWorkspace {
+    /// Its id or name.
+    pub workspace: WorkspaceRef,
+    /// What to run.
+    #[serde(flatten)]
+    pub exec: ExecRequest,
+}
+
+/// Creates a workspace, runs one command in it, deletes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RunRequest {
+    /// What to create.
+    #[serde(flatten)]
+    pub create: CreateRequest,
+    /// What to run.
+    pub exec: ExecRequest,
+}
+
+/// Which commands of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LogsRequest {
+    /// Its id or name.
+    pub workspace: WorkspaceRef,
+    /// Only the last so many commands.
+    #[serde(default)]
+    pub tail: Option<u32>,
+}
+
+/// Takes something out of a workspace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ExportRequest {
+    /// Its id or name.
+    pub workspace: WorkspaceRef,
+    /// What to take, absolute or relative to `/workspace`.
+    #[serde(flatten)]
+    pub path: BytePath,
+    /// Where to put it on the host; `-` for a tar stream.
+    pub output: String,
+    /// Replace what stands there.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// What an export wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Exported {
+    /// Regular files, links and fifos.
+    pub files: u64,
+    /// Directories, the exported one included.
+    pub directories: u64,
+    /// Bytes of content.
+    pub bytes: u64,
+    /// What could not be carried: sockets and devices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<BytePath>,
+}
+
+/// Names one environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OfEnvironment {
+    /// Its reference.
+    pub environment: EnvironmentRef,
+}
+
+/// Nothing to say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Nothing {}
+
+/// One finding of `doctor`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Check {
+    /// Which check.
+    pub name: String,
+    /// How it came out.
+    pub status: CheckStatus,
+    /// What was found.
+    pub found: String,
+    /// Why it matters.
+    pub why: String,
+    /// The command that mends it, unless all is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fix: Option<String>,
+}
+
+/// How a check came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckStatus {
+    /// All is well.
+    Ok,
+    /// It works, but worse than it could.
+    Warning,
+    /// Something that pyro needs does not work.
+    Failed,
+}
+
+macro_rules! operations {
+    ($($name:literal, [$($word:literal),+], $request:ty => $result:ty, $effect:ident, $summary:literal;)*) => {
+        /// Every operation, in the order of the reference.
+        pub const CATALOGUE: &[Operation] = &[$(Operation {
+            name: $name,
+            command: &[$($word),+],
+            summary: $summary,
+            read_only: matches!(Effect::$effect, Effect::Reads),
+            destructive: matches!(Effect::$effect, Effect::Destroys),
+            request: || schema_for!($request),
+            result: || schema_for!($result),
+        }),*];
+    };
+}
+
+/// What an operation may do to what the user has.
+enum Effect {
+    Reads,
+    Writes,
+    Destroys,
+}
+
+operations! {
+    "run", ["run"], RunRequest => ExecResult, Writes,
+        "Create a workspace, run one command in it, and delete it.";
+    "env_list", ["env", "list"], Nothing => Vec<crate::environment::EnvironmentInfo>, Reads,
+        "List the environments that are cached, and those that can be.";
+    "env_pull", ["env", "pull"], OfEnvironment => crate::environment::EnvironmentInfo, Writes,
+        "Fetch an environment into the cache.";
+    "env_inspect", ["env", "inspect"], OfEnvironment => crate::environment::EnvironmentDetails, Reads,
+        "Show what an environment holds.";
+    "env_prune", ["env", "prune"], Nothing => crate::environment::PruneReport, Destroys,
+        "Drop cached environments that no workspace uses.";
+    "workspace_create", ["workspace", "create"], CreateRequest => WorkspaceStatus, Writes,
+        "Create and start a workspace from an environment and a seed.";
+    "workspace_list", ["workspace", "list"], Nothing => Vec<WorkspaceStatus>, Reads,
+        "List the workspaces, the most recently active first.";
+    "workspace_status", ["workspace", "status"], OfWorkspace => WorkspaceStatus, Reads,
+        "Show one workspace.";
+    "workspace_start", ["workspace", "start"], OfWorkspace => WorkspaceStatus, Writes,
+        "Start a stopped workspace on its kept disk.";
+    "workspace_stop", ["workspace", "stop"], OfWorkspace => WorkspaceStatus, Writes,
+        "Stop a workspace: end its processes, flush and keep its disk.";
+    "workspace_delete", ["workspace", "delete"], OfWorkspace => Deleted, Destroys,
+        "Delete a workspace and everything in it.";
+    "workspace_exec", ["workspace", "exec"], ExecInWorkspace => ExecResult, Writes,
+        "Run a command in a workspace.";
+    "workspace_logs", ["workspace", "logs"], LogsRequest => Vec<JournalCommand>, Reads,
+        "Show the commands that ran in a workspace, with their output.";
+    "workspace_diff", ["workspace", "diff"], OfWorkspace => Diff, Reads,
+        "Show what changed in /workspace since it was seeded.";
+    "workspace_export", ["workspace", "export"], ExportRequest => Exported, Writes,
+        "Copy a file or tree out of a workspace.";
+    "doctor", ["doctor"], Nothing => Vec<Check>, Reads,
+        "Check what this host offers, and say how to mend what is missing.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_follow_the_command() {
+        let mut seen = BTreeSet::new();
+        for operation in CATALOGUE {
+            assert_eq!(operation.name, operation.command.join("_"));
+            assert!(seen.insert(operation.name));
+            assert!(operation.summary.ends_with('.'));
+        }
+    }
+
+    #[test]
+    fn every_request_and_result_has_a_schema() {
+        for operation in CATALOGUE {
+            for schema in [(operation.request)(), (operation.result)()] {
+                assert!(schema.as_object().is_some(), "{}", operation.name);
+            }
+        }
+    }
+}
