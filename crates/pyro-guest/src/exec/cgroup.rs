@@ -1,0 +1,111 @@
+//! One cgroup per command, so that its whole tree can be ended at once, whatever sessions and
+//! process groups it made, and so that a death for lack of memory is known as one. See the kernel's
+//! `Documentation/admin-guide/cgroup-v2.rst`.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::log;
+
+/// Threads that user code may not take: a fork bomb shall leave the agent some.
+const SPARE_THREADS: u64 = 128;
+
+/// Where commands get their cgroups.
+#[derive(Clone)]
+pub(crate) struct Cgroups(Arc<Shared>);
+
+struct Shared {
+    parent: PathBuf,
+    /// The next number, and the cgroups of ended commands that may still have processes.
+    state: Mutex<(u64, Vec<PathBuf>)>,
+}
+
+impl Cgroups {
+    /// Prepares the cgroup2 mount. A kernel without it is no reason not to run: process groups are
+    /// then all there is to end commands by.
+    pub(crate) fn set_up(mount: &Path) -> Option<Self> {
+        let parent = mount.join("pyro");
+        let made = fs::create_dir_all(&parent)
+            .and_then(|()| fs::write(mount.join("cgroup.subtree_control"), "+memory +pids"))
+            .and_then(|()| fs::write(parent.join("cgroup.subtree_control"), "+memory"));
+        if let Err(error) = made {
+            log::line(&format!("commands have no cgroups: {error}"));
+            return None;
+        }
+        let threads = fs::read_to_string("/proc/sys/kernel/threads-max");
+        if let Some(most) = threads.ok().and_then(|text| text.trim().parse::<u64>().ok()) {
+            let most = most.saturating_sub(SPARE_THREADS).max(SPARE_THREADS);
+            let _ = fs::write(parent.join("pids.max"), most.to_string());
+        }
+        Some(Self(Arc::new(Shared { parent, state: Mutex::new((0, Vec::new())) })))
+    }
+
+    /// A new empty cgroup.
+    pub(crate) fn create(&self) -> std::io::Result<Cgroup> {
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0 += 1;
+        // EBUSY: a command's daemon still lives there.
+        state.1.retain(|left| fs::remove_dir(left).is_err() && left.exists());
+        let path = self.0.parent.join(state.0.to_string());
+        fs::create_dir(&path)?;
+        Ok(Cgroup { path, all: self.clone() })
+    }
+}
+
+/// The cgroup of one command. Dropping it lets go of it; daemons in it live on.
+pub(crate) struct Cgroup {
+    path: PathBuf,
+    all: Cgroups,
+}
+
+impl Cgroup {
+    /// Writing `0` to this moves the writer in.
+    pub(crate) fn entrance(&self) -> std::io::Result<File> {
+        OpenOptions::new().write(true).open(self.path.join("cgroup.procs"))
+    }
+
+    /// Kills every process in it, also those being forked (Linux 5.14).
+    pub(crate) fn kill(&self) {
+        let file = OpenOptions::new().write(true).open(self.path.join("cgroup.kill"));
+        if let Err(error) = file.and_then(|mut file| file.write_all(b"1")) {
+            log::line(&format!("cannot kill a command's cgroup: {error}"));
+        }
+    }
+
+    /// True if the kernel killed some process of it because memory ran out.
+    pub(crate) fn was_oom_killed(&self) -> bool {
+        let events = fs::read_to_string(self.path.join("memory.events")).unwrap_or_default();
+        oom_kills(&events) > 0
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        if fs::remove_dir(&self.path).is_err() {
+            let mut state = self.all.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.1.push(self.path.clone());
+        }
+    }
+}
+
+fn oom_kills(events: &str) -> u64 {
+    events
+        .lines()
+        .filter_map(|line| line.strip_prefix("oom_kill "))
+        .find_map(|count| count.trim().parse().ok())
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn oom_kills_are_read_from_memory_events() {
+        assert_eq!(oom_kills("low 0\nhigh 0\nmax 9\noom 3\noom_kill 2\noom_group_kill 0\n"), 2);
+        assert_eq!(oom_kills("oom_kill_disable 1\n"), 0);
+        assert_eq!(oom_kills(""), 0);
+    }
+}

@@ -1,0 +1,190 @@
+//! One command from start to end.
+
+use std::future::pending;
+use std::time::{Duration, Instant};
+
+use pyro_wire::v1::exec_failed::Reason;
+use pyro_wire::v1::exec_input::Input;
+use pyro_wire::v1::exec_output::Output;
+use pyro_wire::v1::{ExecExit, ExecInput, ExecOutput, ExecStart, ExecStarted};
+use rustix::process::Signal;
+use tokio::io::AsyncWriteExt;
+use tokio::net::unix::pipe;
+use tokio::sync::{mpsc, oneshot};
+use tonic::Streaming;
+
+use crate::exec::cgroup::{Cgroup, Cgroups};
+use crate::exec::child::{self, Child};
+use crate::exec::output::{Dropped, Outputs, Reply};
+use crate::exec::plan::{Plan, Refusal};
+use crate::log;
+use crate::reaper::{Ended, Reaper};
+
+/// Runs what `start` says and reports on `replies`; returns when the call is over.
+pub(crate) async fn run(
+    reaper: &Reaper,
+    cgroups: Option<&Cgroups>,
+    start: ExecStart,
+    input: Streaming<ExecInput>,
+    replies: &mpsc::Sender<Reply>,
+) {
+    let cgroup = cgroups.and_then(|all| match all.create() {
+        Ok(cgroup) => Some(cgroup),
+        Err(error) => {
+            log::line(&format!("a command has no cgroup: {error}"));
+            None
+        }
+    });
+    let clock = Clock { begun: Instant::now(), timeout: start.timeout_ms };
+    // Looking paths up blocks while the disk is frozen, and a blocked agent could not thaw it.
+    let planned = tokio::task::spawn_blocking(move || Plan::new(&start)).await;
+    let planned =
+        planned.unwrap_or_else(|error| Err(Refusal::new(Reason::Other, error.to_string())));
+    let (plan, child) = match planned.and_then(|plan| {
+        let child = child::start(reaper, &plan, cgroup.as_ref())?;
+        Ok((plan, child))
+    }) {
+        Ok(started) => started,
+        Err(refusal) => return refuse(refusal, replies).await,
+    };
+    let tree = Tree { reaper: reaper.clone(), pid: child.pid, cgroup };
+    attend(tree, &plan, child, clock, input, replies).await;
+}
+
+async fn refuse(refusal: Refusal, replies: &mpsc::Sender<Reply>) {
+    let _ = send(replies, Output::Failed(refusal.into())).await;
+}
+
+async fn send(replies: &mpsc::Sender<Reply>, output: Output) -> Result<(), Dropped> {
+    replies.send(Ok(ExecOutput { output: Some(output) })).await.map_err(|_| Dropped)
+}
+
+/// Since when a command runs, and for how many milliseconds it may; 0 for any.
+struct Clock {
+    begun: Instant,
+    timeout: u64,
+}
+
+impl Clock {
+    async fn ran_out(&self) {
+        if self.timeout == 0 {
+            return pending().await;
+        }
+        let left = Duration::from_millis(self.timeout).saturating_sub(self.begun.elapsed());
+        tokio::time::sleep(left).await;
+    }
+}
+
+/// A command's process and all that came of it.
+struct Tree {
+    reaper: Reaper,
+    pid: i32,
+    cgroup: Option<Cgroup>,
+}
+
+impl Tree {
+    fn kill(&self) {
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.kill();
+        }
+        // Its processes may have moved to another cgroup, or there is none.
+        self.reaper.signal_group(self.pid, Signal::KILL.as_raw());
+    }
+}
+
+/// Passes output on until the main process has ended, then says how it did.
+async fn attend(
+    tree: Tree,
+    plan: &Plan,
+    child: Child,
+    clock: Clock,
+    input: Streaming<ExecInput>,
+    replies: &mpsc::Sender<Reply>,
+) {
+    let Child { pid, mut ended, stdin, stdout, stderr, mut outcome } = child;
+    tokio::select! {
+        known = outcome.known(plan) => if let Err(refusal) = known {
+            return refuse(refusal, replies).await;
+        },
+        // Both are dealt with below.
+        () = clock.ran_out() => {}
+        () = replies.closed() => {}
+    }
+    let mut outputs = Outputs::new(stdout, stderr);
+    let feeder = tokio::spawn(feed(input, stdin, tree.reaper.clone(), pid));
+    let _ = send(replies, Output::Started(ExecStarted { pid: pid as u32 })).await;
+    let (how, timed_out) = until_ended(&tree, &mut ended, &mut outputs, &clock, replies).await;
+    let duration_ms = clock.begun.elapsed().as_millis() as u64;
+    // Nobody reads stdin any more; a daemon that kept it sees its end.
+    feeder.abort();
+    let oom_killed = tree.cgroup.as_ref().is_some_and(Cgroup::was_oom_killed);
+    let (code, signal) = match how {
+        Ended::Exited(code) => (code, 0),
+        Ended::Killed(signal) => (0, signal),
+    };
+    let exit = Output::Exit(ExecExit { code, signal, timed_out, oom_killed, duration_ms });
+    let told = match outputs.finish(replies).await {
+        Ok(()) => send(replies, exit).await,
+        Err(dropped) => Err(dropped),
+    };
+    match told {
+        Ok(()) => outputs.discard(),
+        // Dropped before it was over: then it ends with all that it started.
+        Err(Dropped) => tree.kill(),
+    }
+}
+
+/// Returns how the main process ended, and whether its time ran out.
+async fn until_ended(
+    tree: &Tree,
+    ended: &mut oneshot::Receiver<Ended>,
+    outputs: &mut Outputs,
+    clock: &Clock,
+    replies: &mpsc::Sender<Reply>,
+) -> (Ended, bool) {
+    let deadline = clock.ran_out();
+    tokio::pin!(deadline);
+    let mut timed_out = false;
+    let mut dropped = false;
+    loop {
+        tokio::select! {
+            biased;
+            how = &mut *ended => return (how.unwrap_or(Ended::Exited(-1)), timed_out),
+            () = replies.closed(), if !dropped => {
+                dropped = true;
+                tree.kill();
+            }
+            () = &mut deadline, if !timed_out => {
+                timed_out = true;
+                tree.kill();
+            }
+            // A dropped call is noticed above.
+            _ = outputs.forward(replies), if !dropped => {}
+        }
+    }
+}
+
+/// Carries out what the host sends while the command runs. One message at a time: while the command
+/// does not read its stdin, the host is not read either, signals included.
+async fn feed(
+    mut input: Streaming<ExecInput>,
+    mut stdin: Option<pipe::Sender>,
+    reaper: Reaper,
+    pid: i32,
+) {
+    while let Ok(Some(message)) = input.message().await {
+        match message.input {
+            Some(Input::Stdin(bytes)) => {
+                if let Some(pipe) = &mut stdin
+                    && pipe.write_all(&bytes).await.is_err()
+                {
+                    // Closed by the command, which may go on without it.
+                    stdin = None;
+                }
+            }
+            Some(Input::StdinClosed(true)) => stdin = None,
+            Some(Input::Signal(signal)) => reaper.signal_group(pid, signal),
+            Some(Input::StdinClosed(false) | Input::Start(_)) | None => {}
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The guest agent: PID 1 of every pyro machine, the same in every engine.
+//!
+//! It boots from an initramfs, stacks the disks into the root that user code sees, and serves
+//! [`pyro_wire::v1`] over one byte stream to the host. What never lives here: anything about
+//! workspaces, hosts or engines. User code is root in this machine and may do to it what it likes;
+//! the agent only takes care not to be ended by accident.
+
+mod adopt;
+mod boot;
+mod disks;
+mod exec;
+mod files;
+mod freeze;
+mod log;
+mod reaper;
+mod root;
+mod service;
+mod shutdown;
+mod sys;
+mod transport;
+mod uevent;
+mod users;
+
+use std::process::ExitCode;
+
+use crate::reaper::Reaper;
+use crate::service::AgentService;
+use crate::transport::Transport;
+
+fn main() -> ExitCode {
+    if !sys::is_init() {
+        eprintln!("pyro-guest runs as PID 1 of a pyro machine and does nothing elsewhere");
+        return ExitCode::FAILURE;
+    }
+    let machine = match boot::boot() {
+        Ok(machine) => machine,
+        Err(error) => log::fatal(&error),
+    };
+    // One thread: machines are small and may be emulated. It must never block, for it is the one
+    // that thaws the disk; what may block runs on threads of which every call can have one.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(pyro_wire::MAX_CALLS as usize)
+        .thread_stack_size(256 * 1024)
+        .build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(serve(machine)),
+        Err(error) => log::fatal(&boot::BootError::new("cannot start the runtime", error)),
+    }
+}
+
+/// Serves one host after the other until the machine is told to go.
+async fn serve(machine: boot::Machine) -> ! {
+    let reaper = Reaper::default();
+    match reaper.clone().watch_children() {
+        Ok(watch) => drop(tokio::spawn(watch)),
+        Err(error) => log::fatal(&boot::BootError::new("cannot watch children", error)),
+    }
+    let mut transport: Transport = machine.transport;
+    let agent = AgentService::new(reaper, machine.disk, machine.cgroups);
+    log::line("ready");
+    loop {
+        let stream = match transport.accept().await {
+            Ok(stream) => stream,
+            Err(error) => log::fatal(&boot::BootError::new("cannot reach the host", error)),
+        };
+        tokio::select! {
+            result = pyro_wire::serve(stream, agent.clone()) => if let Err(error) = result {
+                log::line(&format!("the host's connection failed: {error}"));
+            },
+            () = agent.power_off_due() => {}
+        }
+        if agent.is_shut_down() {
+            sys::power_off();
+        }
+    }
+}

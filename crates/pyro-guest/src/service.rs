@@ -1,0 +1,152 @@
+//! The agent's calls, each handed to the module that carries it out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use pyro_wire::v1::agent_server::Agent;
+use pyro_wire::v1::{
+    AdoptReply, AdoptRequest, ExecInput, FileChunk, FreezeRequest, ReadFileRequest, ShutdownReply,
+    ShutdownRequest, WriteFileInput, WriteFileReply,
+};
+use tokio::sync::Notify;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::exec::{Cgroups, Commands};
+use crate::freeze::{Disk, FreezeStream};
+use crate::reaper::Reaper;
+use crate::{adopt, files, shutdown};
+
+/// How long the host may take to read that the machine is done before it powers off regardless.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Where the machine is in its life.
+const BOOTED: u8 = 0;
+const ADOPTED: u8 = 1;
+const ENDING: u8 = 2;
+const ENDED: u8 = 3;
+
+/// The agent. A handle; clones share one state.
+#[derive(Clone)]
+pub(crate) struct AgentService(Arc<Shared>);
+
+struct Shared {
+    stage: AtomicU8,
+    commands: Commands,
+    reaper: Reaper,
+    disk: Disk,
+    ended: Notify,
+}
+
+impl AgentService {
+    pub(crate) fn new(reaper: Reaper, disk: Disk, cgroups: Option<Cgroups>) -> Self {
+        Self(Arc::new(Shared {
+            stage: AtomicU8::new(BOOTED),
+            commands: Commands::new(reaper.clone(), cgroups),
+            reaper,
+            disk,
+            ended: Notify::new(),
+        }))
+    }
+
+    /// An agent that has its identity already.
+    #[cfg(test)]
+    pub(crate) fn adopted(reaper: Reaper, disk: Disk) -> Self {
+        let this = Self::new(reaper, disk, None);
+        this.0.stage.store(ADOPTED, Ordering::SeqCst);
+        this
+    }
+
+    /// True once all has ended and the disk is clean.
+    pub(crate) fn is_shut_down(&self) -> bool {
+        self.0.stage.load(Ordering::SeqCst) == ENDED
+    }
+
+    /// Resolves some time after the machine has ended, in case the host does not hang up.
+    pub(crate) async fn power_off_due(&self) {
+        while !self.is_shut_down() {
+            self.0.ended.notified().await;
+        }
+        tokio::time::sleep(FAREWELL).await;
+    }
+
+    /// Nothing but [`Agent::adopt`] is served before the machine is unique.
+    fn check_adopted(&self) -> Result<(), Status> {
+        match self.0.stage.load(Ordering::SeqCst) {
+            ADOPTED => Ok(()),
+            BOOTED => Err(Status::failed_precondition("this machine was not adopted yet")),
+            _ => Err(Status::unavailable("this machine is shutting down")),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Agent for AgentService {
+    async fn adopt(&self, request: Request<AdoptRequest>) -> Result<Response<AdoptReply>, Status> {
+        if self.0.stage.load(Ordering::SeqCst) >= ENDING {
+            return Err(Status::unavailable("this machine is shutting down"));
+        }
+        let request = request.into_inner();
+        let reply = tokio::task::spawn_blocking(move || adopt::adopt(&request))
+            .await
+            .map_err(|error| Status::internal(error.to_string()))??;
+        let _ = self.0.stage.compare_exchange(BOOTED, ADOPTED, Ordering::SeqCst, Ordering::SeqCst);
+        Ok(Response::new(reply))
+    }
+
+    type ExecStream = ReceiverStream<Result<pyro_wire::v1::ExecOutput, Status>>;
+
+    async fn exec(
+        &self,
+        request: Request<Streaming<ExecInput>>,
+    ) -> Result<Response<Self::ExecStream>, Status> {
+        self.check_adopted()?;
+        Ok(Response::new(self.0.commands.run(request.into_inner()).await?))
+    }
+
+    type FreezeStream = FreezeStream;
+
+    async fn freeze(&self, _: Request<FreezeRequest>) -> Result<Response<FreezeStream>, Status> {
+        self.check_adopted()?;
+        Ok(Response::new(FreezeStream::begin(self.0.disk.clone()).await?))
+    }
+
+    type ReadFileStream = ReceiverStream<Result<FileChunk, Status>>;
+
+    async fn read_file(
+        &self,
+        request: Request<ReadFileRequest>,
+    ) -> Result<Response<Self::ReadFileStream>, Status> {
+        self.check_adopted()?;
+        Ok(Response::new(files::read(request.into_inner())))
+    }
+
+    async fn write_file(
+        &self,
+        request: Request<Streaming<WriteFileInput>>,
+    ) -> Result<Response<WriteFileReply>, Status> {
+        self.check_adopted()?;
+        Ok(Response::new(files::write(request.into_inner()).await?))
+    }
+
+    async fn shutdown(
+        &self,
+        request: Request<ShutdownRequest>,
+    ) -> Result<Response<ShutdownReply>, Status> {
+        if self.0.stage.swap(ENDING, Ordering::SeqCst) >= ENDING {
+            return Err(Status::unavailable("this machine is shutting down"));
+        }
+        let grace = Duration::from_millis(request.into_inner().grace_ms.into());
+        // On its own, so that a host that hangs up meanwhile does not leave it half done.
+        let this = self.clone();
+        let work = tokio::spawn(async move {
+            let result = shutdown::shut_down(&this.0.reaper, this.0.disk.clone(), grace).await;
+            this.0.stage.store(ENDED, Ordering::SeqCst);
+            this.0.ended.notify_one();
+            result
+        });
+        work.await.map_err(|error| Status::internal(error.to_string()))??;
+        Ok(Response::new(ShutdownReply {}))
+    }
+}

@@ -1,0 +1,111 @@
+//! System calls that have no safe wrapper. All `unsafe` of the agent that is not about starting a
+//! command lives here.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::system::RebootCommand;
+use tokio::io::unix::AsyncFd;
+
+/// `_IOWR('X', 119, int)` and `_IOWR('X', 120, int)` of `linux/fs.h`.
+const FIFREEZE: libc::Ioctl = 0xC004_5877_u32 as libc::Ioctl;
+const FITHAW: libc::Ioctl = 0xC004_5878_u32 as libc::Ioctl;
+
+/// `_IOW('R', 0x03, int[2])` and `_IO('R', 0x07)` of `linux/random.h`; see random(4).
+const RNDADDENTROPY: libc::Ioctl = 0x4008_5203;
+const RNDRESEEDCRNG: libc::Ioctl = 0x5207;
+
+/// Most bytes that [`add_entropy`] takes at once.
+pub(crate) const ENTROPY_MAX: usize = 512;
+
+/// `struct rand_pool_info` with room for [`ENTROPY_MAX`] bytes.
+#[repr(C)]
+struct RandPoolInfo {
+    entropy_bits: libc::c_int,
+    size: libc::c_int,
+    bytes: [u8; ENTROPY_MAX],
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// True in the machine, false in a test on somebody's computer: guards what would end that.
+pub(crate) fn is_init() -> bool {
+    std::process::id() == 1
+}
+
+/// Readiness of a descriptor, told by the runtime.
+pub(crate) fn async_fd(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is open, and the `AsyncFd` owns it until it is dropped, so it stays so.
+    unsafe { AsyncFd::register(fd) }.map_err(io::Error::from)
+}
+
+/// kill(2): a process, or the group `-target`, or with -1 all but PID 1.
+pub(crate) fn kill(target: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: kill has no memory arguments; a wrong number is an error.
+    check(unsafe { libc::kill(target, signal) })
+}
+
+/// Flushes the filesystem of `fd` and holds all writes to it; ext4 is left with an empty journal.
+pub(crate) fn freeze(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the descriptor is open for the length of the call, and FIFREEZE ignores its argument.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), FIFREEZE, 0) })
+}
+
+/// Undoes [`freeze`].
+pub(crate) fn thaw(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the descriptor is open for the length of the call, and FITHAW ignores its argument.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), FITHAW, 0) })
+}
+
+/// Credits `entropy` (its first [`ENTROPY_MAX`] bytes) to the kernel's pool through `random`, an
+/// open `/dev/random`, and makes the generator use it at once. Returns how many bytes it took.
+pub(crate) fn add_entropy(random: BorrowedFd<'_>, entropy: &[u8]) -> io::Result<usize> {
+    let length = entropy.len().min(ENTROPY_MAX);
+    let mut info = RandPoolInfo {
+        entropy_bits: (length * 8) as libc::c_int,
+        size: length as libc::c_int,
+        bytes: [0; ENTROPY_MAX],
+    };
+    info.bytes[..length].copy_from_slice(&entropy[..length]);
+    // SAFETY: `info` has the layout of `struct rand_pool_info`, whose `size` bytes are initialised
+    // and lie within it; the kernel only reads it, during the call.
+    check(unsafe { libc::ioctl(random.as_raw_fd(), RNDADDENTROPY, &raw const info) })?;
+    // SAFETY: the descriptor is open for the length of the call; RNDRESEEDCRNG has no argument.
+    check(unsafe { libc::ioctl(random.as_raw_fd(), RNDRESEEDCRNG, 0) })?;
+    Ok(length)
+}
+
+/// Brings the loopback interface up; the kernel gives it its addresses by itself. See netdevice(7).
+pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: `ifreq` is plain data, for which all zeroes is a valid value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = *from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: the kernel reads one `ifreq` from a valid pointer during the call.
+    check(unsafe {
+        libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as libc::Ioctl, &raw const request)
+    })
+}
+
+/// Ends the machine as one that is done. The disks must be clean by now.
+pub(crate) fn power_off() -> ! {
+    end(RebootCommand::PowerOff)
+}
+
+/// Ends the machine as one that failed: engines take a reset for a death.
+pub(crate) fn reset() -> ! {
+    end(RebootCommand::Restart)
+}
+
+fn end(command: RebootCommand) -> ! {
+    if is_init() {
+        let _ = rustix::system::reboot(command);
+    }
+    // PID 1 that exits panics the kernel, which ends the machine as well.
+    std::process::abort()
+}
