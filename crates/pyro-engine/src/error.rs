@@ -1,0 +1,99 @@
+//! What can go wrong with a machine.
+
+use std::io;
+
+use pyro_contract::{Error, ErrorCode};
+use pyro_layers::LayerError;
+
+/// A failure of an engine.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// A program is not installed.
+    #[error("{program} is not installed")]
+    MissingProgram {
+        /// Its name.
+        program: &'static str,
+        /// The Debian package that has it.
+        package: &'static str,
+    },
+    /// The machine's process did not start, or ended at once.
+    #[error("the machine did not start")]
+    Launch {
+        /// What it said.
+        said: String,
+    },
+    /// A file or system call failed.
+    #[error("{attempt}")]
+    Io {
+        /// What was being done: "cannot …".
+        attempt: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A program that makes the machine's storage failed.
+    #[error("cannot make the machine's disk")]
+    Storage {
+        /// What it said.
+        said: String,
+    },
+    /// The machine's storage could not be read.
+    #[error("cannot read the machine's disk: {0}")]
+    Layer(#[from] LayerError),
+    /// The machine's byte stream was taken before.
+    #[error("the machine's stream is taken")]
+    StreamTaken,
+}
+
+impl EngineError {
+    /// A failed system call with what was being attempted.
+    pub fn io<E: Into<io::Error>>(attempt: impl Into<String>) -> impl FnOnce(E) -> Self {
+        let attempt = attempt.into();
+        move |source| Self::Io { attempt, source: source.into() }
+    }
+}
+
+impl From<EngineError> for Error {
+    fn from(error: EngineError) -> Self {
+        let message = error.to_string();
+        match error {
+            EngineError::MissingProgram { package, .. } => {
+                Self::new(ErrorCode::MissingDependency, message)
+                    .with_hint(format!("sudo apt-get install {package}"))
+            }
+            EngineError::Launch { said } => Self::new(ErrorCode::MachineFailed, message)
+                .with_cause(said)
+                .with_hint("`pyro doctor` checks what this host offers"),
+            EngineError::Io { source, .. } => Self::io(message, &source),
+            EngineError::Storage { said } => Self::new(ErrorCode::Io, message)
+                .with_cause(said)
+                .with_hint("`pyro doctor` checks what this host offers"),
+            EngineError::Layer(source) => Self::from(source),
+            EngineError::StreamTaken => Self::new(ErrorCode::Internal, message),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_program_comes_with_the_command_that_installs_it() {
+        let error: Error = EngineError::MissingProgram {
+            program: "qemu-system-x86_64",
+            package: "qemu-system-x86",
+        }
+        .into();
+        assert_eq!(error.code, ErrorCode::MissingDependency);
+        assert_eq!(error.hint.as_deref(), Some("sudo apt-get install qemu-system-x86"));
+    }
+
+    #[test]
+    fn a_full_disk_is_no_space() {
+        let full = io::Error::from_raw_os_error(28);
+        let error: Error = EngineError::io("cannot make a disk")(full).into();
+        assert_eq!(error.code, ErrorCode::NoSpace);
+        assert!(error.hint.is_some());
+    }
+}

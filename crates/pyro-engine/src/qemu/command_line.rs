@@ -1,0 +1,193 @@
+//! The machine, described to QEMU.
+//!
+//! Every host file is passed as an open descriptor, so QEMU needs no right to any path. What a
+//! machine has: one console, the agent's port, three disks, a random number source. No network
+//! device, no graphics, no USB, none of the devices that bugs live in.
+
+use std::os::fd::RawFd;
+
+use crate::Acceleration;
+
+/// What the machine is made of.
+pub(crate) struct Layout {
+    pub(crate) acceleration: Acceleration,
+    pub(crate) vcpu_count: u8,
+    pub(crate) mem_mib: u32,
+    /// The host's TSC rate; used when emulating.
+    pub(crate) tsc_khz: u64,
+    pub(crate) fds: Fds,
+}
+
+/// Descriptors as QEMU will find them.
+pub(crate) struct Fds {
+    pub(crate) agent: RawFd,
+    pub(crate) monitor: RawFd,
+    pub(crate) console: RawFd,
+    pub(crate) kernel: RawFd,
+    pub(crate) initramfs: RawFd,
+    pub(crate) environment: RawFd,
+    pub(crate) baseline: RawFd,
+    pub(crate) storage: RawFd,
+}
+
+/// `panic=-1` resets at once, which with `-no-reboot` ends the machine.
+const CMDLINE: &str = "console=ttyS0 panic=-1 quiet nokaslr audit=0 lsm= cryptomgr.notests \
+    init_on_alloc=0 rcupdate.rcu_expedited=1 random.trust_cpu=on 8250.nr_uarts=1";
+
+/// Only where the CPU is emulated. `norandmaps`: QEMU 7.2 translates a program anew wherever it
+/// lands, so address randomization makes each exec several times slower. `mitigations=off`: an
+/// emulated CPU does not speculate.
+const EMULATED_CMDLINE: &str = "tsc=reliable no_timer_check mitigations=off norandmaps";
+
+/// What the serial numbers and node names of the disks are; the agent knows them by these.
+const ENVIRONMENT: &str = "env";
+const BASELINE: &str = "base";
+const WRITABLE: &str = "rw";
+
+/// QEMU filters its own system calls; see qemu(1), `-sandbox`.
+const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+
+/// QEMU's arguments.
+pub(crate) fn arguments(layout: &Layout) -> Vec<String> {
+    let fds = &layout.fds;
+    let mut line = Line(Vec::new());
+    line.flag("-nodefaults").flag("-no-user-config").flag("-no-reboot");
+    line.option("-name", "pyro").option("-display", "none").option("-sandbox", SANDBOX);
+    line.option(
+        "-M",
+        "microvm,x-option-roms=off,isa-serial=on,rtc=on,pit=on,pic=on,acpi=on,pcie=on",
+    );
+    match layout.acceleration {
+        Acceleration::Hardware => line.option("-accel", "kvm").option("-cpu", "host"),
+        Acceleration::Emulated => line.option("-accel", "tcg,tb-size=64").option("-cpu", "max"),
+    };
+    line.option("-m", layout.mem_mib).option("-smp", layout.vcpu_count);
+    line.option("-kernel", by_fd(fds.kernel)).option("-initrd", by_fd(fds.initramfs));
+    line.option("-append", kernel_arguments(layout));
+
+    line.option("-chardev", format!("socket,id=console,fd={}", fds.console));
+    line.option("-serial", "chardev:console");
+    line.option("-chardev", format!("socket,id=monitor,fd={}", fds.monitor));
+    line.option("-mon", "chardev=monitor,mode=control");
+    line.option("-chardev", format!("socket,id=agent,fd={}", fds.agent));
+    line.option("-device", "virtio-serial-pci,id=serial,max_ports=2");
+    line.option("-device", "virtserialport,bus=serial.0,chardev=agent,name=agent");
+
+    line.disk(ENVIRONMENT, fds.environment, Access::ReadOnly);
+    line.disk(BASELINE, fds.baseline, Access::ReadOnly);
+    line.disk(WRITABLE, fds.storage, Access::ReadWrite);
+    line.option("-object", "rng-builtin,id=rng");
+    line.option("-device", "virtio-rng-pci,rng=rng");
+    line.0
+}
+
+fn kernel_arguments(layout: &Layout) -> String {
+    match layout.acceleration {
+        Acceleration::Hardware => CMDLINE.to_owned(),
+        Acceleration::Emulated => {
+            format!("{CMDLINE} {EMULATED_CMDLINE} tsc_early_khz={}", layout.tsc_khz)
+        }
+    }
+}
+
+/// A path that opens the inherited descriptor anew. Kernel and initramfs know no other way.
+fn by_fd(fd: RawFd) -> String {
+    format!("/proc/self/fd/{fd}")
+}
+
+#[derive(PartialEq, Eq)]
+enum Access {
+    ReadOnly,
+    ReadWrite,
+}
+
+struct Line(Vec<String>);
+
+impl Line {
+    fn flag(&mut self, name: &str) -> &mut Self {
+        self.0.push(name.to_owned());
+        self
+    }
+
+    fn option(&mut self, name: &str, value: impl ToString) -> &mut Self {
+        self.0.push(name.to_owned());
+        self.0.push(value.to_string());
+        self
+    }
+
+    /// A virtio disk over a descriptor. QEMU's own file locks are off: the supervisor's lock on the
+    /// workspace decides, and the host reads the disk while it is frozen.
+    fn disk(&mut self, name: &str, fd: RawFd, access: Access) {
+        // The number of a set is free to choose, and unique like the descriptor itself.
+        self.option("-add-fd", format!("fd={fd},set={fd}"));
+        let mode = match access {
+            Access::ReadOnly => "read-only=on",
+            // The guest's discards make holes in the sparse file.
+            Access::ReadWrite => "read-only=off,discard=unmap",
+        };
+        self.option(
+            "-blockdev",
+            format!(
+                "driver=raw,node-name={name},{mode},file.driver=file,file.locking=off,\
+                 file.filename=/dev/fdset/{fd}"
+            ),
+        );
+        self.option("-device", format!("virtio-blk-pci,drive={name},serial={name}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(acceleration: Acceleration) -> Layout {
+        Layout {
+            acceleration,
+            vcpu_count: 2,
+            mem_mib: 512,
+            tsc_khz: 2_600_000,
+            fds: Fds {
+                agent: 10,
+                monitor: 11,
+                console: 12,
+                kernel: 13,
+                initramfs: 14,
+                environment: 15,
+                baseline: 16,
+                storage: 17,
+            },
+        }
+    }
+
+    #[test]
+    fn an_emulated_machine_is_told_the_clock_rate_and_spared_randomization() {
+        let line = arguments(&layout(Acceleration::Emulated)).join(" ");
+        assert!(line.contains("-accel tcg,tb-size=64 -cpu max -m 512 -smp 2"), "{line}");
+        assert!(line.contains("norandmaps tsc_early_khz=2600000"), "{line}");
+    }
+
+    #[test]
+    fn a_hardware_machine_keeps_its_defences() {
+        let line = arguments(&layout(Acceleration::Hardware)).join(" ");
+        assert!(line.contains("-accel kvm -cpu host"), "{line}");
+        for tuning in ["norandmaps", "mitigations=off", "tsc_early_khz"] {
+            assert!(!line.contains(tuning), "{line}");
+        }
+    }
+
+    #[test]
+    fn only_the_own_disk_is_writable_and_no_argument_names_a_host_path() {
+        let arguments = arguments(&layout(Acceleration::Emulated));
+        let writable: Vec<_> = arguments.iter().filter(|a| a.contains("read-only=off")).collect();
+        assert_eq!(writable.len(), 1);
+        assert!(writable[0].contains("node-name=rw") && writable[0].contains("/dev/fdset/17"));
+        for argument in &arguments {
+            let own = ["/proc/self/fd/", "/dev/fdset/"];
+            assert!(
+                !argument.contains('/') || own.iter().any(|o| argument.contains(o)),
+                "{argument}"
+            );
+        }
+        assert!(!arguments.iter().any(|a| a.contains("netdev") || a.contains("virtio-net")));
+    }
+}

@@ -1,0 +1,327 @@
+//! What the machine's process gives up before it becomes QEMU.
+//!
+//! The guest is hostile and may one day take QEMU over. Then it shall find: no network, no other
+//! machine's IPC, a root filesystem with nothing but system libraries, no capability, no way to
+//! gain one, and, where the host side is root, a user of its own. QEMU's own `-sandbox` filters
+//! system calls on top.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString};
+use std::fs;
+use std::io;
+use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::kvm;
+
+/// What programs and their libraries need, read-only. Where one is a link (merged `/usr`), the link
+/// is made again.
+const SYSTEM: &[&str] = &[
+    "/usr",
+    "/lib",
+    "/lib64",
+    "/lib32",
+    "/libx32",
+    "/bin",
+    "/sbin",
+    "/nix/store",
+    "/gnu/store",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.preload",
+    "/dev/null",
+    "/dev/zero",
+    "/dev/random",
+    "/dev/urandom",
+    kvm::DEVICE,
+];
+
+/// Set up before the fork, where memory may still be allocated; carried out after it.
+pub(crate) struct Jail {
+    /// The only process that may go on to wait for this one: the machine dies with it.
+    parent: libc::pid_t,
+    run_as: Option<RunAs>,
+    /// Maps of a user namespace, for an ordinary user.
+    id_maps: Option<[(CString, CString); 2]>,
+    root: Root,
+    keep: Vec<RawFd>,
+    last_capability: libc::c_ulong,
+}
+
+struct RunAs {
+    id: u32,
+    /// The group that may open `/dev/kvm`, where there is one.
+    groups: Vec<libc::gid_t>,
+}
+
+/// A new root: an empty filesystem over some directory, filled with parts of the old one.
+struct Root {
+    directory: CString,
+    steps: Vec<Step>,
+}
+
+enum Step {
+    Directory(CString),
+    File(CString),
+    Link { target: CString, path: CString },
+    Bind { source: CString, path: CString },
+}
+
+impl Jail {
+    /// `directory` exists and is of no other use to the machine; `program` is what will be run;
+    /// `keep` stays open for it.
+    pub(crate) fn new(
+        directory: &Path,
+        program: &Path,
+        run_as: Option<u32>,
+        keep: Vec<RawFd>,
+    ) -> io::Result<Self> {
+        let uid = rustix::process::geteuid();
+        let gid = rustix::process::getegid();
+        let run_as = run_as
+            .filter(|_| uid.is_root())
+            .map(|id| RunAs { id, groups: kvm_group().into_iter().collect() });
+        let map = |file: &str, id: u32| {
+            Ok::<_, io::Error>((c_string(Path::new(file))?, CString::new(format!("{id} {id} 1"))?))
+        };
+        let id_maps = if uid.is_root() {
+            None
+        } else {
+            Some([
+                map("/proc/self/uid_map", uid.as_raw())?,
+                map("/proc/self/gid_map", gid.as_raw())?,
+            ])
+        };
+        let last = fs::read_to_string("/proc/sys/kernel/cap_last_cap").unwrap_or_default();
+        Ok(Self {
+            parent: std::process::id() as libc::pid_t,
+            run_as,
+            id_maps,
+            root: Root::new(directory, program)?,
+            keep,
+            last_capability: last.trim().parse().unwrap_or(63),
+        })
+    }
+
+    /// Everything, in the forked child. Only system calls on memory made before the fork: nothing
+    /// here may allocate or take a lock (signal-safety(7)).
+    pub(crate) fn enter(&self) -> io::Result<()> {
+        // SAFETY: none of these calls passes memory, except `limit`, which lives through its call.
+        unsafe {
+            // Its own session: a terminal's Ctrl-C is for the user's program, not for machines.
+            check(libc::setsid())?;
+            // The new root is for everybody in it to read; what QEMU may make later is not.
+            libc::umask(0o022);
+            let limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            check(libc::setrlimit(libc::RLIMIT_CORE, &raw const limit))?;
+        }
+        if self.unshare()? {
+            self.root.enter()?;
+        }
+        // SAFETY: no memory is passed.
+        unsafe { libc::umask(0o077) };
+        self.drop_privileges()?;
+        self.tie_to_parent()?;
+        self.keep_only()
+    }
+
+    /// New namespaces; false if this host or user is refused them, as in most containers.
+    fn unshare(&self) -> io::Result<bool> {
+        let mut flags =
+            libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+        if self.id_maps.is_some() {
+            flags |= libc::CLONE_NEWUSER;
+        }
+        // SAFETY: no memory is passed; the forked child has one thread, as CLONE_NEWUSER demands.
+        if unsafe { libc::unshare(flags) } == -1 {
+            return Ok(false);
+        }
+        if let Some(maps) = &self.id_maps {
+            // Without this an ordinary user may not write the second map; see user_namespaces(7).
+            write(c"/proc/self/setgroups", b"deny")?;
+            for (file, map) in maps {
+                write(file, map.as_bytes())?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn drop_privileges(&self) -> io::Result<()> {
+        // Fails only for one who has no CAP_SETPCAP, and so no capability worth dropping.
+        for capability in 0..=self.last_capability {
+            // SAFETY: no memory is passed.
+            unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+        }
+        if let Some(RunAs { id, groups }) = &self.run_as {
+            // SAFETY: the pointer and length are those of a live vector; the other calls pass no
+            // memory. The raw calls are right here: the forked child has one thread.
+            unsafe {
+                check(libc::setgroups(groups.len(), groups.as_ptr()))?;
+                check(libc::setresgid(*id, *id, *id))?;
+                check(libc::setresuid(*id, *id, *id))?;
+            }
+        }
+        // SAFETY: no memory is passed.
+        check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })
+    }
+
+    /// Dies with the thread that forked it. To be asked for after the last change of user, which
+    /// resets it; see PR_SET_PDEATHSIG(2const).
+    fn tie_to_parent(&self) -> io::Result<()> {
+        // SAFETY: no memory is passed.
+        check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) })?;
+        // SAFETY: no memory is passed.
+        if unsafe { libc::getppid() } != self.parent {
+            // It died before the request.
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        }
+        Ok(())
+    }
+
+    /// Closes at exec whatever is not meant for QEMU, were it opened without O_CLOEXEC by somebody.
+    fn keep_only(&self) -> io::Result<()> {
+        // SAFETY: no memory is passed. Older kernels lack the call or its flag; then O_CLOEXEC,
+        // which the standard library sets on all it opens, has to be enough.
+        unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+        for &fd in &self.keep {
+            // SAFETY: no memory is passed.
+            check(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) })?;
+        }
+        Ok(())
+    }
+}
+
+impl Root {
+    fn new(directory: &Path, program: &Path) -> io::Result<Self> {
+        let mut root = Self { directory: c_string(directory)?, steps: Vec::new() };
+        let program = fs::canonicalize(program)?;
+        let mut parts: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
+        if !parts.iter().any(|part| program.starts_with(part)) {
+            // PREFIX/bin/qemu-system-x86_64 has its firmware in PREFIX/share.
+            parts.extend(program.parent().and_then(Path::parent).map(Path::to_owned));
+        }
+        for part in parts {
+            root.add(&part)?;
+        }
+        // For descriptors by path. The child resolves the link, so it gets its own directory and
+        // sees no other process, not even those of the same user.
+        root.steps.push(Step::Directory(c"proc".into()));
+        root.steps.push(Step::Directory(c"proc/self".into()));
+        root.steps.push(Step::Bind { source: c"/proc/self".into(), path: c"proc/self".into() });
+        Ok(root)
+    }
+
+    fn add(&mut self, part: &Path) -> io::Result<()> {
+        let Ok(meta) = fs::symlink_metadata(part) else { return Ok(()) };
+        let inner = part.strip_prefix("/").unwrap_or(part);
+        let ancestors: Vec<&Path> = inner.ancestors().skip(1).collect();
+        for parent in ancestors.into_iter().rev().filter(|p| !p.as_os_str().is_empty()) {
+            self.steps.push(Step::Directory(c_string(parent)?));
+        }
+        let path = c_string(inner)?;
+        if meta.is_symlink() {
+            let target = c_string(&fs::read_link(part)?)?;
+            self.steps.push(Step::Link { target, path });
+            return Ok(());
+        }
+        self.steps.push(if meta.is_dir() {
+            Step::Directory(path.clone())
+        } else {
+            Step::File(path.clone())
+        });
+        self.steps.push(Step::Bind { source: c_string(part)?, path });
+        Ok(())
+    }
+
+    /// Builds the new root over `directory` and makes it the only one there is; see pivot_root(2),
+    /// "pivot_root(\".\", \".\")".
+    fn enter(&self) -> io::Result<()> {
+        let none = std::ptr::null::<libc::c_char>();
+        // SAFETY: here and below all pointers are null where that is allowed, or come from strings
+        // that are live and end in NUL.
+        unsafe {
+            let private = libc::MS_REC | libc::MS_PRIVATE;
+            check(libc::mount(none, c"/".as_ptr(), none, private, std::ptr::null()))?;
+            let flags = libc::MS_NOSUID | libc::MS_NODEV;
+            let tmpfs = c"tmpfs".as_ptr();
+            let options = c"mode=0755,size=64k".as_ptr().cast();
+            check(libc::mount(tmpfs, self.directory.as_ptr(), tmpfs, flags, options))?;
+            check(libc::chdir(self.directory.as_ptr()))?;
+        }
+        for step in &self.steps {
+            step.carry_out()?;
+        }
+        // SAFETY: as above.
+        unsafe {
+            let here = c".".as_ptr();
+            let seal = libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY | libc::MS_NOSUID;
+            check(libc::mount(none, here, none, seal | libc::MS_NODEV, std::ptr::null()))?;
+            check(libc::syscall(libc::SYS_pivot_root, here, here) as libc::c_int)?;
+            check(libc::umount2(here, libc::MNT_DETACH))?;
+            check(libc::chdir(c"/".as_ptr()))
+        }
+    }
+}
+
+impl Step {
+    fn carry_out(&self) -> io::Result<()> {
+        // SAFETY: all pointers come from strings that are live and end in NUL, or are null where
+        // mount(2) allows it.
+        unsafe {
+            match self {
+                Self::Directory(path) => exists_too(libc::mkdir(path.as_ptr(), 0o755)),
+                Self::File(path) => {
+                    let fd = libc::open(path.as_ptr(), libc::O_CREAT | libc::O_CLOEXEC, 0o444);
+                    check(fd)?;
+                    check(libc::close(fd))
+                }
+                Self::Link { target, path } => check(libc::symlink(target.as_ptr(), path.as_ptr())),
+                Self::Bind { source, path } => {
+                    let none = std::ptr::null();
+                    let bind = libc::MS_BIND | libc::MS_REC;
+                    check(libc::mount(source.as_ptr(), path.as_ptr(), none, bind, none.cast()))?;
+                    // In a user namespace some flags of a mount are locked and this is refused;
+                    // the user could not write there in the first place.
+                    let seal = libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY | libc::MS_NOSUID;
+                    libc::mount(none, path.as_ptr(), none, seal, none.cast());
+                    Ok(())
+                }
+            }
+        }
+    }
+}
+
+/// Never root's own group, which may do more than that.
+fn kvm_group() -> Option<libc::gid_t> {
+    let meta = fs::metadata(kvm::DEVICE).ok()?;
+    (meta.gid() != 0 && meta.mode() & 0o060 == 0o060).then(|| meta.gid())
+}
+
+fn c_string(path: &Path) -> io::Result<CString> {
+    Ok(CString::new(path.as_os_str().as_bytes())?)
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn exists_too(result: libc::c_int) -> io::Result<()> {
+    check(result).or_else(|error| match error.raw_os_error() {
+        Some(libc::EEXIST) => Ok(()),
+        _ => Err(error),
+    })
+}
+
+fn write(path: &CStr, bytes: &[u8]) -> io::Result<()> {
+    // SAFETY: the path is live and ends in NUL; pointer and length are those of a live slice; the
+    // descriptor is this function's own.
+    unsafe {
+        let fd = libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        check(fd)?;
+        let written = libc::write(fd, bytes.as_ptr().cast(), bytes.len());
+        let result = if written < 0 { Err(io::Error::last_os_error()) } else { Ok(()) };
+        libc::close(fd);
+        result
+    }
+}

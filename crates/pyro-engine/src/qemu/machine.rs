@@ -1,0 +1,249 @@
+//! A running QEMU machine.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rustix::fs::{MemfdFlags, memfd_create};
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::qemu::command_line::{self, Fds, Layout};
+use crate::qemu::console::Tail;
+use crate::qemu::jail::Jail;
+use crate::qemu::process::{Ending, Process};
+use crate::qemu::qmp::Monitor;
+use crate::qemu::tsc;
+use crate::{Acceleration, AgentStream, EngineError, Exit, Machine, MachineSpec, Result};
+
+/// How long QEMU may take to build the machine; some tens of milliseconds on an idle host.
+const BUILD_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long the last words of an ended process may take to be read.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// See the module.
+pub(crate) struct QemuMachine {
+    process: Process,
+    agent: Mutex<Option<UnixStream>>,
+    console: Tail,
+    exit: watch::Receiver<Option<Exit>>,
+}
+
+/// One end of each of the machine's sockets; the other is QEMU's.
+struct Host {
+    agent: UnixStream,
+    monitor: UnixStream,
+    console: UnixStream,
+    errors: pipe::Receiver,
+}
+
+impl QemuMachine {
+    pub(crate) async fn launch(
+        program: &Path,
+        acceleration: Acceleration,
+        spec: &MachineSpec,
+    ) -> Result<Self> {
+        let (mut command, jail, held, host) = prepare(program, acceleration, spec)?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).env_clear();
+        let (process, ending) = Process::start(command, jail, held)
+            .await
+            .map_err(EngineError::io(format!("cannot start {}", program.display())))?;
+        let console = Tail::default();
+        let errors = Tail::default();
+        let monitor = Monitor::default();
+        let words = vec![
+            tokio::spawn(console.clone().follow(host.console)),
+            tokio::spawn(errors.clone().follow(host.errors)),
+            tokio::spawn(monitor.clone().listen(host.monitor)),
+        ];
+        let (tell, exit) = watch::channel(None);
+        let witness = Witness { console: console.clone(), errors, monitor: monitor.clone(), words };
+        tokio::spawn(witness.attend(ending, tell));
+        let machine = Self { process, agent: Mutex::new(Some(host.agent)), console, exit };
+        machine.until_built(&monitor).await?;
+        Ok(machine)
+    }
+
+    /// A QEMU that refuses its arguments or files has ended before the guest runs.
+    async fn until_built(&self, monitor: &Monitor) -> Result<()> {
+        let said = tokio::select! {
+            () = monitor.until_built() => return Ok(()),
+            exit = self.exited() => match exit {
+                Exit::Died(said) => said,
+                Exit::PoweredOff => return Ok(()),
+            },
+            () = tokio::time::sleep(BUILD_PATIENCE) => "QEMU does not answer".to_owned(),
+        };
+        Err(EngineError::Launch { said })
+    }
+}
+
+#[async_trait]
+impl Machine for QemuMachine {
+    async fn connect(&self) -> Result<Box<dyn AgentStream>> {
+        let agent = self.agent.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Ok(Box::new(agent.ok_or(EngineError::StreamTaken)?))
+    }
+
+    fn process(&self) -> Option<(u32, u64)> {
+        Some((self.process.pid, self.process.start_time))
+    }
+
+    fn console_tail(&self) -> String {
+        self.console.lines()
+    }
+
+    async fn exited(&self) -> Exit {
+        let mut exit = self.exit.clone();
+        let ended = exit.wait_for(Option::is_some).await.map(|exit| exit.clone());
+        // The witness never leaves without a word, unless the runtime itself is going down.
+        ended.ok().flatten().unwrap_or_else(|| Exit::Died("nobody saw how".to_owned()))
+    }
+
+    async fn kill(&self, patience: Duration) {
+        self.process.kill();
+        let _ = tokio::time::timeout(patience, self.exited()).await;
+    }
+}
+
+impl Drop for QemuMachine {
+    fn drop(&mut self) {
+        self.process.kill();
+    }
+}
+
+/// Who hears the machine's last words.
+struct Witness {
+    console: Tail,
+    errors: Tail,
+    monitor: Monitor,
+    words: Vec<JoinHandle<()>>,
+}
+
+impl Witness {
+    async fn attend(self, ending: Ending, tell: watch::Sender<Option<Exit>>) {
+        let status = ending.await;
+        // Its ends are closed now, so these end too, once they have read what is left.
+        let _ = tokio::time::timeout(LAST_WORDS, async {
+            for word in self.words {
+                let _ = word.await;
+            }
+        })
+        .await;
+        let clean = matches!(&status, Ok(Ok(status)) if status.success());
+        let exit = if clean && self.monitor.is_power_off() {
+            Exit::PoweredOff
+        } else if self.monitor.is_disk_full() {
+            Exit::Died("the host has no space left for what the machine wrote".to_owned())
+        } else {
+            let how = match status {
+                Ok(Ok(status)) => describe(status),
+                Ok(Err(error)) => format!("QEMU is lost: {error}"),
+                Err(_) => "QEMU is lost".to_owned(),
+            };
+            let said = [how, self.errors.lines(), self.console.lines()];
+            Exit::Died(said.into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join("\n"))
+        };
+        tell.send_replace(Some(exit));
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    if status.success() {
+        "the machine reset itself".to_owned()
+    } else {
+        format!("QEMU ended: {status}")
+    }
+}
+
+/// Opens all that the machine needs and writes its command line.
+fn prepare(
+    program: &Path,
+    acceleration: Acceleration,
+    spec: &MachineSpec,
+) -> Result<(Command, Jail, Vec<OwnedFd>, Host)> {
+    let (agent, agent_fd) = socket()?;
+    let (monitor, monitor_fd) = socket()?;
+    let (console, console_fd) = socket()?;
+    let (errors, errors_fd) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(EngineError::io("cannot make a pipe"))?;
+    let errors =
+        pipe::Receiver::from_owned_fd(errors).map_err(EngineError::io("cannot make a pipe"))?;
+
+    let held = vec![
+        agent_fd,
+        monitor_fd,
+        console_fd,
+        open_by_path(&spec.kernel, spec)?,
+        open_by_path(&spec.initramfs, spec)?,
+        open(&spec.environment, false)?.into(),
+        open(&spec.baseline, false)?.into(),
+        open(&spec.storage, true)?.into(),
+    ];
+    let numbers: Vec<_> = held.iter().map(AsRawFd::as_raw_fd).collect();
+    let layout = Layout {
+        acceleration,
+        vcpu_count: spec.vcpu_count,
+        mem_mib: spec.mem_mib,
+        tsc_khz: if acceleration == Acceleration::Emulated { tsc::khz() } else { 0 },
+        fds: Fds {
+            agent: numbers[0],
+            monitor: numbers[1],
+            console: numbers[2],
+            kernel: numbers[3],
+            initramfs: numbers[4],
+            environment: numbers[5],
+            baseline: numbers[6],
+            storage: numbers[7],
+        },
+    };
+    let mut command = Command::new(program);
+    command.args(command_line::arguments(&layout)).stderr(errors_fd);
+    let jail = Jail::new(&spec.runtime_dir, program, spec.run_as, numbers)
+        .map_err(EngineError::io("cannot prepare the machine's confinement"))?;
+    Ok((command, jail, held, Host { agent, monitor, console, errors }))
+}
+
+fn socket() -> Result<(UnixStream, OwnedFd)> {
+    let pair = || {
+        let (ours, theirs) = StdUnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        Ok::<_, io::Error>((UnixStream::from_std(ours)?, OwnedFd::from(theirs)))
+    };
+    pair().map_err(EngineError::io("cannot make a socket"))
+}
+
+fn open(path: &Path, writable: bool) -> Result<File> {
+    File::options()
+        .read(true)
+        .write(writable)
+        .open(path)
+        .map_err(EngineError::io(format!("cannot open {}", path.display())))
+}
+
+/// A file that QEMU opens again through `/proc/self/fd`, for which its own user needs the right to
+/// read it, although not the path to it. Where others may not read it, it gets a copy in memory.
+fn open_by_path(path: &Path, spec: &MachineSpec) -> Result<OwnedFd> {
+    let mut file = open(path, false)?;
+    let failed = |error| EngineError::io(format!("cannot read {}", path.display()))(error);
+    let meta = file.metadata().map_err(failed)?;
+    let readable =
+        spec.run_as.is_none_or(|id| meta.permissions().mode() & 0o004 != 0 || meta.uid() == id);
+    if readable {
+        return Ok(file.into());
+    }
+    let mut copy: File =
+        memfd_create("boot", MemfdFlags::CLOEXEC).map_err(|error| failed(error.into()))?.into();
+    io::copy(&mut file, &mut copy).map_err(failed)?;
+    Ok(copy.into())
+}

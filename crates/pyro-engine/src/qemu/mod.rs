@@ -1,0 +1,118 @@
+//! The `qemu` engine: a virtual machine run by QEMU, on KVM where that is usable, else emulated.
+
+mod command_line;
+mod console;
+mod jail;
+mod machine;
+mod process;
+mod qmp;
+mod storage;
+mod tsc;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use async_trait::async_trait;
+use pyro_contract::workspace::EngineKind;
+
+use crate::kvm::{self, Kvm};
+use crate::{Acceleration, Engine, EngineError, Machine, MachineSpec, Probe, Result, Storage};
+
+const PROGRAM: &str = "qemu-system-x86_64";
+const PACKAGE: &str = "qemu-system-x86";
+
+/// Makes QEMU machines.
+#[derive(Debug, Clone, Default)]
+pub struct QemuEngine {
+    program: Option<PathBuf>,
+}
+
+impl QemuEngine {
+    /// An engine that runs this QEMU instead of the one in PATH.
+    #[must_use]
+    pub fn with_program(program: impl Into<PathBuf>) -> Self {
+        Self { program: Some(program.into()) }
+    }
+
+    fn program(&self) -> Result<PathBuf> {
+        let found = match &self.program {
+            Some(program) => program.is_file().then(|| program.clone()),
+            None => storage::find_program(PROGRAM),
+        };
+        found.ok_or(EngineError::MissingProgram { program: PROGRAM, package: PACKAGE })
+    }
+}
+
+#[async_trait]
+impl Engine for QemuEngine {
+    fn kind(&self) -> EngineKind {
+        EngineKind::Qemu
+    }
+
+    fn probe(&self) -> Probe {
+        let Ok(program) = self.program() else {
+            return Probe {
+                acceleration: None,
+                found: format!("{PROGRAM} is not installed"),
+                reason: Some("without it there are no machines".to_owned()),
+                fix: Some(format!("sudo apt-get install {PACKAGE}")),
+            };
+        };
+        let found = format!("{} ({})", version(&program), program.display());
+        match kvm::probe() {
+            Kvm::Usable => Probe {
+                acceleration: Some(Acceleration::Hardware),
+                found: format!("{found}, KVM"),
+                reason: None,
+                fix: None,
+            },
+            Kvm::Unusable(why) => Probe {
+                acceleration: Some(Acceleration::Emulated),
+                found: format!("{found}, emulating"),
+                reason: Some(why.reason()),
+                fix: why.fix(),
+            },
+        }
+    }
+
+    fn create_storage(&self, storage: &Path, disk_mib: u32) -> Result<()> {
+        storage::create(storage, disk_mib)
+    }
+
+    fn open_storage(&self, storage: &Path) -> Result<Storage> {
+        storage::open(storage)
+    }
+
+    async fn launch(&self, spec: &MachineSpec) -> Result<Box<dyn Machine>> {
+        let acceleration = match kvm::probe() {
+            Kvm::Usable => Acceleration::Hardware,
+            Kvm::Unusable(_) => Acceleration::Emulated,
+        };
+        let program = self.program()?;
+        Ok(Box::new(machine::QemuMachine::launch(&program, acceleration, spec).await?))
+    }
+}
+
+/// `QEMU emulator version 7.2.0 (Debian …)` without the praise.
+fn version(program: &Path) -> String {
+    let output = Command::new(program).arg("--version").stdin(Stdio::null()).output();
+    let text = output.map(|output| output.stdout).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let number = text.split_whitespace().skip_while(|word| *word != "version").nth(1);
+    match number {
+        Some(number) => format!("QEMU {number}"),
+        None => "QEMU of unknown version".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_qemu_is_found_out_and_comes_with_its_package() {
+        let probe = QemuEngine::with_program("/no/such/qemu").probe();
+        assert_eq!(probe.acceleration, None);
+        assert_eq!(probe.fix.as_deref(), Some("sudo apt-get install qemu-system-x86"));
+    }
+}

@@ -1,0 +1,98 @@
+//! The process that carries a machine.
+//!
+//! The kernel ends it with the *thread* that started it (PR_SET_PDEATHSIG), not with the process.
+//! So each machine has a thread of its own that starts it, waits for it, and lives as long.
+#![allow(unsafe_code)]
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitStatus};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::sync::oneshot;
+
+use crate::qemu::jail::Jail;
+
+/// A started process.
+pub(crate) struct Process {
+    pub(crate) pid: u32,
+    /// Field 22 of `/proc/PID/stat`: with it the pid is unique until the next boot.
+    pub(crate) start_time: u64,
+    handle: OwnedFd,
+}
+
+/// How a process ended.
+pub(crate) type Ending = oneshot::Receiver<io::Result<ExitStatus>>;
+
+impl Process {
+    /// Starts `command` in `jail`. `held` is closed on this side once the process has it.
+    pub(crate) async fn start(
+        mut command: Command,
+        jail: Jail,
+        held: Vec<OwnedFd>,
+    ) -> io::Result<(Self, Ending)> {
+        // SAFETY: `Jail::enter` is written to be called between fork and exec: it neither
+        // allocates nor locks.
+        unsafe { command.pre_exec(move || jail.enter()) };
+        let (tell_started, started) = oneshot::channel();
+        let (tell_ended, ended) = oneshot::channel();
+        std::thread::Builder::new().name("machine".into()).stack_size(128 * 1024).spawn(
+            move || {
+                let spawned = command.spawn();
+                // The command holds its stdio, and so the other ends of its pipes.
+                drop((command, held));
+                let mut child = match spawned {
+                    Ok(child) => child,
+                    Err(error) => return drop(tell_started.send(Err(error))),
+                };
+                let begun = Self::of(child.id());
+                let lost = tell_started.send(begun).is_err();
+                if lost {
+                    // Nobody waits for it any more.
+                    let _ = child.kill();
+                }
+                let _ = tell_ended.send(child.wait());
+            },
+        )?;
+        let process = started.await.map_err(|_| io::ErrorKind::BrokenPipe)??;
+        Ok((process, ended))
+    }
+
+    /// A child that nobody has waited for yet, whose pid is therefore still its own.
+    fn of(pid: u32) -> io::Result<Self> {
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
+        let handle = pidfd_open(raw, PidfdFlags::empty())?;
+        let stat = fs::read(format!("/proc/{pid}/stat"))?;
+        let start_time = start_time(&stat).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Self { pid, start_time, handle })
+    }
+
+    /// SIGKILL. Ending twice does no harm: the handle never means another process.
+    pub(crate) fn kill(&self) {
+        let _ = pidfd_send_signal(&self.handle, Signal::KILL);
+    }
+}
+
+/// See proc_pid_stat(5): the program's name, in parentheses, may hold anything.
+fn start_time(stat: &[u8]) -> Option<u64> {
+    let after_name = stat.iter().rposition(|&byte| byte == b')')? + 1;
+    let fields = std::str::from_utf8(&stat[after_name..]).ok()?;
+    // The first field after the name is number 3.
+    fields.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_start_time_is_found_behind_any_program_name() {
+        let stat = b"12 (a) b (c)) S 1 12 12 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 100 1 18";
+        assert_eq!(start_time(stat), Some(4242));
+        assert_eq!(start_time(b"12 (a"), None);
+        let own = fs::read("/proc/self/stat").unwrap();
+        assert!(start_time(&own).unwrap() > 0);
+    }
+}

@@ -1,0 +1,144 @@
+//! The writable disk of a machine: a sparse file with an ext4 filesystem.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use pyro_layers::ext4::Ext4Layer;
+use pyro_layers::overlay::{EmptyLayer, SubLayer};
+use pyro_layers::{Layer, LayerError};
+
+use crate::{EngineError, Result, Storage};
+
+const MKFS: &str = "mkfs.ext4";
+
+/// Where administrators' programs are, which an ordinary user's PATH often leaves out.
+const SBIN: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
+
+/// The same on every host, whatever its `mke2fs.conf` says, for the guest kernel and the host's
+/// reader of this disk ([`Ext4Layer`]) must both know every feature. In particular no `orphan_file`
+/// (Linux 5.15) and no `resize_inode` (blocks set aside to grow, which these disks do not).
+const FEATURES: &str = "none,has_journal,ext_attr,dir_index,filetype,extent,64bit,flex_bg,\
+    sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum";
+
+/// Inode tables and journal stay unwritten: the file is sparse and reads as zeroes. The journal is
+/// small, for it holds what a small machine has in flight; but the smallest disks take less still.
+const EXTENDED: &str = "lazy_itable_init=1,lazy_journal_init=1,nodiscard";
+
+fn arguments(disk_mib: u32) -> [String; 13] {
+    let journal = if disk_mib < 256 { 4 } else { 16 };
+    [
+        "-q".into(),
+        "-F".into(),
+        // No blocks reserved for root: nobody else uses this disk.
+        "-m0".into(),
+        "-b4096".into(),
+        "-I256".into(),
+        // One inode for 16 KiB, mke2fs's usual ratio.
+        "-i16384".into(),
+        "-O".into(),
+        FEATURES.into(),
+        "-E".into(),
+        EXTENDED.into(),
+        format!("-Jsize={journal}"),
+        "-L".into(),
+        "pyro".into(),
+    ]
+}
+
+/// Makes the filesystem in a new file; leaves nothing behind if that fails.
+pub(crate) fn create(storage: &Path, disk_mib: u32) -> Result<()> {
+    let mkfs = find_program(MKFS)
+        .ok_or(EngineError::MissingProgram { program: MKFS, package: "e2fsprogs" })?;
+    let file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(storage)
+        .map_err(EngineError::io(format!("cannot create {}", storage.display())))?;
+    let made = fill(&mkfs, &file, storage, disk_mib);
+    if made.is_err() {
+        let _ = fs::remove_file(storage);
+    }
+    made
+}
+
+fn fill(mkfs: &Path, file: &File, storage: &Path, disk_mib: u32) -> Result<()> {
+    file.set_len(u64::from(disk_mib) << 20)
+        .map_err(EngineError::io(format!("cannot size {}", storage.display())))?;
+    let output = Command::new(mkfs)
+        .args(arguments(disk_mib))
+        .arg(storage)
+        .env("MKE2FS_CONFIG", "/dev/null")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .env("LC_ALL", "C")
+        .output()
+        .map_err(EngineError::io(format!("cannot run {}", mkfs.display())))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    // It says so only in words.
+    if said.contains("No space left on device") {
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        return Err(EngineError::io(format!("cannot make {}", storage.display()))(full));
+    }
+    Err(EngineError::Storage { said })
+}
+
+/// The two writable layers that the agent keeps on the disk. A machine that never came so far has
+/// written nothing.
+pub(crate) fn open(storage: &Path) -> Result<Storage> {
+    let disk: Arc<dyn Layer> = Arc::new(Ext4Layer::open(storage)?);
+    let layer = |path: &[u8]| -> Result<Arc<dyn Layer>> {
+        match SubLayer::new(Arc::clone(&disk), path) {
+            Ok(layer) => Ok(Arc::new(layer)),
+            Err(LayerError::NotFound(_)) => Ok(Arc::new(EmptyLayer)),
+            Err(error) => Err(error.into()),
+        }
+    };
+    Ok(Storage { machine: layer(b"/machine/upper")?, workspace: layer(b"/workspace/upper")? })
+}
+
+/// Finds a program in PATH and where administrators' programs are.
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(SBIN.iter().map(PathBuf::from))
+        .map(|directory| directory.join(name))
+        .find(|candidate| candidate.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_disk_is_sparse_and_clean() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = directory.path().join("disk");
+        for mib in [64, 10_240] {
+            create(&disk, mib).unwrap();
+            let meta = fs::metadata(&disk).unwrap();
+            assert_eq!(meta.len(), u64::from(mib) << 20);
+            let taken = std::os::unix::fs::MetadataExt::blocks(&meta) * 512;
+            assert!(taken < 8 << 20, "{taken}");
+            let check = find_program("e2fsck").unwrap();
+            let output = Command::new(check).arg("-fn").arg(&disk).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            fs::remove_file(&disk).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_disk_is_never_made_over_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = directory.path().join("disk");
+        fs::write(&disk, "precious").unwrap();
+        assert!(create(&disk, 64).is_err());
+    }
+}
