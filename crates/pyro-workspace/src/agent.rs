@@ -1,0 +1,175 @@
+//! The host's side of the conversation with the agent. All that comes back is the guest's word:
+//! it is bounded in size and time here, and only then believed.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::body::Bytes;
+use futures_util::Stream;
+use pyro_contract::exec::ExecRequest;
+use pyro_contract::name::EnvVar;
+use pyro_contract::{Error, ErrorCode, Result};
+use pyro_engine::AgentStream;
+use pyro_wire::v1::agent_client::AgentClient;
+use pyro_wire::v1::{
+    AdoptRequest, ExecInput, ExecOutput, ExecStart, FreezeRequest, ShutdownRequest, exec_input,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
+
+/// Holding the disk still means writing out what is in the guest's memory, which is its size at most.
+const FREEZE_PATIENCE: Duration = Duration::from_secs(120);
+
+/// What a healthy machine tells of itself, cut to what a kernel would say.
+pub(crate) struct Greeting {
+    pub(crate) kernel_release: String,
+}
+
+/// A client of one machine's agent. Clones share the connection.
+#[derive(Clone)]
+pub(crate) struct Agent {
+    client: AgentClient<Channel>,
+}
+
+impl Agent {
+    pub(crate) fn over(stream: Box<dyn AgentStream>) -> Self {
+        let client = AgentClient::new(pyro_wire::channel(stream))
+            .max_decoding_message_size(pyro_wire::MAX_MESSAGE_SIZE)
+            .max_encoding_message_size(pyro_wire::MAX_MESSAGE_SIZE);
+        Self { client }
+    }
+
+    /// Makes the machine unique. A machine that does not take the entropy is refused: it could
+    /// produce the same random numbers as its siblings.
+    pub(crate) async fn adopt(&self, hostname: &str, patience: Duration) -> Result<Greeting> {
+        let entropy: [u8; 64] = rand::random();
+        let machine_id: [u8; 16] = rand::random();
+        let request = AdoptRequest {
+            hostname: hostname.to_owned(),
+            realtime_ns: realtime_ns(),
+            entropy: Bytes::copy_from_slice(&entropy),
+            machine_id: machine_id.iter().map(|byte| format!("{byte:02x}")).collect(),
+        };
+        let mut client = self.client.clone();
+        let reply = tokio::time::timeout(patience, client.adopt(request))
+            .await
+            .map_err(|_| {
+                Error::new(
+                    ErrorCode::Timeout,
+                    format!("the machine did not get ready within {} s", patience.as_secs()),
+                )
+                .with_hint("`pyro doctor` checks what this host offers")
+            })?
+            .map_err(|status| broken("the machine did not get ready", &status))?
+            .into_inner();
+        if reply.entropy_bytes == 0 {
+            return Err(Error::new(
+                ErrorCode::GuestMisbehaved,
+                "the machine did not take fresh entropy, so it must not run",
+            )
+            .with_hint("create the workspace again; if it stays so, rebuild the environment"));
+        }
+        Ok(Greeting { kernel_release: printable(&reply.kernel_release, 64) })
+    }
+
+    /// Starts a command. Dropping what comes back ends it.
+    pub(crate) async fn exec(
+        &self,
+        request: &ExecRequest,
+        cwd: &str,
+        workspace_env: &[EnvVar],
+    ) -> Result<(mpsc::Sender<ExecInput>, Streaming<ExecOutput>)> {
+        let (sender, receiver) = mpsc::channel(1);
+        let env = workspace_env.iter().chain(&request.env);
+        let start = ExecStart {
+            request_id: format!("{:032x}", rand::random::<u128>()),
+            argv: request.argv.iter().map(|text| Bytes::copy_from_slice(text.as_bytes())).collect(),
+            cwd: Bytes::copy_from_slice(cwd.as_bytes()),
+            env: env
+                .map(|var| pyro_wire::v1::EnvVar {
+                    name: var.name.clone(),
+                    value: var.value.clone(),
+                })
+                .collect(),
+            user: request.user.clone().unwrap_or_default(),
+            timeout_ms: request.timeout_seconds.unwrap_or(0).saturating_mul(1000),
+            stdin: request.stdin,
+        };
+        let first = ExecInput { input: Some(exec_input::Input::Start(start)) };
+        sender.send(first).await.map_err(|_| internal("the exec stream closed"))?;
+        let mut client = self.client.clone();
+        let output = client
+            .exec(ReceiverStream::new(receiver))
+            .await
+            .map_err(|status| broken("the command could not be started", &status))?
+            .into_inner();
+        Ok((sender, output))
+    }
+
+    /// Holds the disk still until the returned stream is dropped.
+    pub(crate) async fn freeze(&self) -> Result<impl Stream + Unpin + Send + use<>> {
+        let attempt = "the machine's disk could not be held still";
+        let mut client = self.client.clone();
+        let frozen = async {
+            let mut held = client
+                .freeze(FreezeRequest {})
+                .await
+                .map_err(|e| broken(attempt, &e))?
+                .into_inner();
+            let still = held.message().await.map_err(|e| broken(attempt, &e))?;
+            still.map(|_| held).ok_or_else(|| misbehaved(attempt))
+        };
+        tokio::time::timeout(FREEZE_PATIENCE, frozen).await.unwrap_or_else(|_| {
+            Err(misbehaved(attempt)
+                .with_cause(format!("it took longer than {} s", FREEZE_PATIENCE.as_secs())))
+        })
+    }
+
+    /// Ends everything in the machine and flushes its disks.
+    pub(crate) async fn shutdown(&self, grace: Duration) -> Result<()> {
+        let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
+        let mut client = self.client.clone();
+        client
+            .shutdown(ShutdownRequest { grace_ms })
+            .await
+            .map(drop)
+            .map_err(|status| broken("the machine did not shut down", &status))
+    }
+}
+
+/// A failed call, as users see it.
+pub(crate) fn broken(attempt: &str, status: &Status) -> Error {
+    let cause = printable(status.message(), 400);
+    match status.code() {
+        Code::ResourceExhausted => Error::new(ErrorCode::TooLarge, attempt)
+            .with_cause(cause)
+            .with_hint("wait for some of the running commands to end"),
+        Code::InvalidArgument => Error::new(ErrorCode::InvalidArgument, attempt).with_cause(cause),
+        Code::Unavailable | Code::Cancelled | Code::Unknown => {
+            Error::new(ErrorCode::MachineFailed, attempt)
+                .with_cause(cause)
+                .with_hint("`pyro workspace status` tells whether its machine still runs")
+        }
+        _ => misbehaved(attempt).with_cause(cause),
+    }
+}
+
+pub(crate) fn misbehaved(attempt: &str) -> Error {
+    Error::new(ErrorCode::GuestMisbehaved, attempt)
+        .with_hint("the machine's agent did not follow the protocol; stop and start the workspace")
+}
+
+fn internal(message: &str) -> Error {
+    Error::new(ErrorCode::Internal, message)
+}
+
+/// The guest's words, short and without control characters.
+pub(crate) fn printable(text: &str, at_most: usize) -> String {
+    text.chars().filter(|c| !c.is_control()).take(at_most).collect()
+}
+
+fn realtime_ns() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,269 @@
+//! Where everything lies: `PYRO_HOME` and the directories of the workspaces in it.
+//!
+//! ```text
+//! PYRO_HOME/
+//!   environments/ images/ kernels/ boot/     the environment cache (crate pyro-environment)
+//!   workspaces/
+//!     .lock                                  held while a name is being taken or leftovers are swept
+//!     .new-ws-…/                             a workspace before it exists
+//!     .removed-ws-…/                         a workspace after it existed
+//!     ws-…/                                  a workspace, one directory that explains itself
+//! ```
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use pyro_contract::name::WorkspaceId;
+use pyro_contract::{Error, ErrorCode, Result};
+
+use crate::lock::Lock;
+
+/// The environment variable that moves pyro's state elsewhere.
+pub const PYRO_HOME: &str = "PYRO_HOME";
+
+/// The root of pyro's state.
+#[derive(Debug, Clone)]
+pub struct Home {
+    root: PathBuf,
+}
+
+impl Home {
+    /// `$PYRO_HOME`, else `$XDG_DATA_HOME/pyro`, else `~/.local/share/pyro`.
+    pub fn from_environment() -> Result<Self> {
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let root = set(PYRO_HOME)
+            .map(PathBuf::from)
+            .or_else(|| set("XDG_DATA_HOME").map(|dir| PathBuf::from(dir).join("pyro")))
+            .or_else(|| set("HOME").map(|dir| PathBuf::from(dir).join(".local/share/pyro")))
+            .ok_or_else(|| {
+                Error::new(ErrorCode::InvalidArgument, "there is nowhere to keep pyro's state")
+                    .with_hint("set PYRO_HOME to a directory")
+            })?;
+        Self::at(&root)
+    }
+
+    /// State under `root`, which is made if need be.
+    pub fn at(root: &Path) -> Result<Self> {
+        let root = std::path::absolute(root)
+            .map_err(|error| Error::io(format!("cannot use {}", root.display()), &error))?;
+        let home = Self { root };
+        // The cache may be read by machines' own users; the workspaces by nobody else.
+        for (dir, mode) in [(home.root.clone(), 0o755), (home.workspaces(), 0o700)] {
+            fs::DirBuilder::new().recursive(true).mode(mode).create(&dir).map_err(|error| {
+                Error::io(format!("cannot create {}", dir.display()), &error)
+                    .with_hint("set PYRO_HOME to a directory that you can write to")
+            })?;
+        }
+        Ok(home)
+    }
+
+    /// The root itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The directory of all workspaces.
+    #[must_use]
+    pub fn workspaces(&self) -> PathBuf {
+        self.root.join("workspaces")
+    }
+
+    /// The directory of one workspace.
+    #[must_use]
+    pub fn workspace(&self, id: &WorkspaceId) -> WorkspaceDir {
+        WorkspaceDir { path: self.workspaces().join(id.as_str()) }
+    }
+
+    /// Serialises the taking of names and the sweeping of leftovers.
+    pub(crate) fn lock_names(&self) -> Result<Lock> {
+        Lock::wait(&self.workspaces().join(".lock"))
+    }
+
+    /// The ids of all directories that are workspaces, whatever their condition.
+    pub(crate) fn ids(&self) -> Result<Vec<WorkspaceId>> {
+        let dir = self.workspaces();
+        let failed = |error: io::Error| Error::io(format!("cannot list {}", dir.display()), &error);
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(&dir).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if let Some(Ok(id)) = entry.file_name().to_str().map(str::parse) {
+                ids.push(id);
+            }
+        }
+        Ok(ids)
+    }
+
+    /// Makes the directory of a workspace that nobody else can see yet, locked by the caller.
+    /// [`NewWorkspaceDir::publish`] gives it its place. The caller holds [`Self::lock_names`].
+    pub(crate) fn new_workspace(&self, id: &WorkspaceId) -> Result<NewWorkspaceDir> {
+        let path = self.workspaces().join(format!(".new-{id}"));
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .map_err(|error| Error::io(format!("cannot create {}", path.display()), &error))?;
+        let dir = WorkspaceDir { path };
+        let lock = Lock::try_take(&dir.lock_file())?.ok_or_else(|| {
+            Error::new(ErrorCode::Internal, "a workspace directory just made is locked")
+        })?;
+        Ok(NewWorkspaceDir { dir, place: self.workspace(id), lock })
+    }
+
+    /// Removes what interrupted creations and deletions left. The caller holds [`Self::lock_names`],
+    /// so a `.new-` directory cannot be one that is just being made.
+    pub(crate) fn sweep(&self) {
+        let Ok(entries) = fs::read_dir(self.workspaces()) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            if name.starts_with(".new-") || name.starts_with(".removed-") {
+                // Two may sweep the same leftover: what one no longer finds, the other removed.
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+}
+
+/// The directory of one workspace and the names of the files in it.
+#[derive(Debug, Clone)]
+pub struct WorkspaceDir {
+    path: PathBuf,
+}
+
+impl WorkspaceDir {
+    /// The directory itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn record_file(&self) -> PathBuf {
+        self.path.join("workspace.json")
+    }
+
+    pub(crate) fn journal_file(&self) -> PathBuf {
+        self.path.join("journal.db")
+    }
+
+    pub(crate) fn lock_file(&self) -> PathBuf {
+        self.path.join("lock")
+    }
+
+    pub(crate) fn baseline_file(&self) -> PathBuf {
+        self.path.join("baseline.erofs")
+    }
+
+    /// The engine's own storage; a file or a directory, as the engine likes.
+    pub(crate) fn storage(&self) -> PathBuf {
+        self.path.join("disk")
+    }
+
+    pub(crate) fn runtime_dir(&self) -> PathBuf {
+        self.path.join("run")
+    }
+
+    pub(crate) fn log_file(&self) -> PathBuf {
+        self.path.join("supervisor.log")
+    }
+
+    /// Space set aside for writing the record on a full disk.
+    pub(crate) fn reserve_file(&self) -> PathBuf {
+        self.path.join("reserve")
+    }
+
+    /// Its modification time is when something last happened in the workspace.
+    pub(crate) fn activity_file(&self) -> PathBuf {
+        self.path.join("activity")
+    }
+
+    pub(crate) const SOCKET: &str = "control.sock";
+
+    pub(crate) fn socket_file(&self) -> PathBuf {
+        self.path.join(Self::SOCKET)
+    }
+
+    pub(crate) fn exists(&self) -> bool {
+        self.path.is_dir()
+    }
+
+    /// Takes the directory out of sight in one step, then removes it. Interrupted anywhere, the
+    /// rest is swept later. The caller holds the workspace's lock.
+    pub(crate) fn remove(&self) -> Result<()> {
+        let failed =
+            |error: io::Error| Error::io(format!("cannot remove {}", self.path.display()), &error);
+        let (Some(parent), Some(name)) = (self.path.parent(), self.path.file_name()) else {
+            return Err(Error::new(ErrorCode::Internal, "a workspace directory has no name"));
+        };
+        let name = name.to_string_lossy();
+        let trash = parent.join(format!(".removed-{}", name.trim_start_matches(".new-")));
+        match fs::rename(&self.path, &trash) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(failed(error)),
+        }
+        match fs::remove_dir_all(&trash) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A workspace's directory before anybody can see it.
+pub(crate) struct NewWorkspaceDir {
+    pub(crate) dir: WorkspaceDir,
+    place: WorkspaceDir,
+    lock: Lock,
+}
+
+impl NewWorkspaceDir {
+    /// Moves the directory to its place, in one step. The lock stays taken.
+    pub(crate) fn publish(self) -> Result<(WorkspaceDir, Lock)> {
+        fs::rename(&self.dir.path, &self.place.path).map_err(|error| {
+            Error::io(format!("cannot create {}", self.place.path.display()), &error)
+        })?;
+        sync_dir(self.place.path.parent().unwrap_or(Path::new("/")))?;
+        Ok((self.place, self.lock))
+    }
+}
+
+/// Makes renames and creations in a directory survive a power cut.
+pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
+    File::open(dir)
+        .and_then(|file| file.sync_all())
+        .map_err(|error| Error::io(format!("cannot flush {}", dir.display()), &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workspace_appears_whole_and_disappears_whole() {
+        let temp = tempfile::tempdir().unwrap();
+        let home = Home::at(temp.path()).unwrap();
+        let id = WorkspaceId::random();
+        let new = home.new_workspace(&id).unwrap();
+        assert!(home.ids().unwrap().is_empty(), "not visible before it is published");
+        let (dir, lock) = new.publish().unwrap();
+        assert_eq!(home.ids().unwrap(), [id]);
+        assert!(Lock::try_take(&dir.lock_file()).unwrap().is_none(), "the lock moved with it");
+        dir.remove().unwrap();
+        drop(lock);
+        assert!(home.ids().unwrap().is_empty());
+        assert_eq!(fs::read_dir(home.workspaces()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn leftovers_are_swept() {
+        let temp = tempfile::tempdir().unwrap();
+        let home = Home::at(temp.path()).unwrap();
+        fs::create_dir(home.workspaces().join(".removed-ws-aaaaaaaaaa")).unwrap();
+        drop(home.new_workspace(&WorkspaceId::random()).unwrap());
+        let _names = home.lock_names().unwrap();
+        home.sweep();
+        let left: Vec<_> = fs::read_dir(home.workspaces()).unwrap().flatten().collect();
+        assert_eq!(left.len(), 1, "only the lock of the names is left: {left:?}");
+    }
+}

@@ -1,0 +1,108 @@
+//! What clients and the supervisor say to each other over the control socket.
+//!
+//! Requests with one answer are HTTP with JSON. A command, and a freeze that lasts as long as
+//! somebody reads the disk, are WebSockets: text frames carry these messages, binary frames carry
+//! bytes behind one byte that names the channel (as Kubernetes' exec protocol does).
+
+use pyro_contract::Error;
+use pyro_contract::exec::{ExecOutcome, ExecRequest, Stream};
+use serde::{Deserialize, Serialize};
+
+pub(crate) const STATUS: &str = "/v1/status";
+pub(crate) const STOP: &str = "/v1/stop";
+pub(crate) const EXEC: &str = "/v1/exec";
+pub(crate) const FREEZE: &str = "/v1/freeze";
+
+/// The largest frame either side sends or takes.
+pub(crate) const MAX_FRAME: usize = 1 << 20;
+
+/// How many frames of stdin a client may have sent that were not yet [taken](ExecReport::StdinTaken).
+pub(crate) const STDIN_WINDOW: usize = 8;
+/// The most bytes of stdin in one frame.
+pub(crate) const STDIN_FRAME: usize = 32 << 10;
+
+/// The channel byte of a binary frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Channel {
+    Stdin = 0,
+    Stdout = 1,
+    Stderr = 2,
+}
+
+impl From<Stream> for Channel {
+    fn from(stream: Stream) -> Self {
+        match stream {
+            Stream::Stdout => Self::Stdout,
+            Stream::Stderr => Self::Stderr,
+        }
+    }
+}
+
+impl Channel {
+    /// A binary frame of this channel.
+    pub(crate) fn frame(self, bytes: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::with_capacity(bytes.len() + 1);
+        frame.push(self as u8);
+        frame.extend_from_slice(bytes);
+        frame
+    }
+}
+
+/// What a client says on the exec socket, besides stdin.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ExecCommand {
+    Start(ExecRequest),
+    StdinClosed,
+    Signal(i32),
+}
+
+/// What the supervisor says on the exec socket, besides output.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ExecReport {
+    Started {
+        sequence: u64,
+    },
+    /// One frame of stdin has reached the agent; the client may send another.
+    StdinTaken,
+    Exit(ExecOutcome),
+    Failed(Error),
+}
+
+/// What the supervisor says on the freeze socket.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum FreezeReport {
+    Frozen,
+    Failed(Error),
+}
+
+/// How to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum StopMode {
+    /// End processes, flush, power off.
+    Orderly,
+    /// At once; the disk is about to be thrown away.
+    Discard,
+}
+
+/// What only the supervisor knows of a running workspace.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LiveStatus {
+    pub(crate) running_commands: u64,
+}
+
+/// What a supervisor that was just spawned writes to its stdout, one JSON text a line.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Birth {
+    Stage(String),
+    Ready,
+    Failed(Error),
+}
+
+/// The line on a new supervisor's stdin that makes it outlive its parent. Without it, the end of
+/// stdin means that the parent died before anybody learnt of the workspace.
+pub(crate) const KEEP: &[u8] = b"keep\n";

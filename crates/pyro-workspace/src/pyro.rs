@@ -1,0 +1,464 @@
+//! The facade: everything that a door can ask for.
+
+mod birth;
+mod create;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use pyro_contract::environment::{Digest, EnvironmentRef};
+use pyro_contract::exec::{ExecRequest, JournalCommand};
+use pyro_contract::name::{WorkspaceId, WorkspaceRef};
+use pyro_contract::workspace::{Deleted, WorkspaceState, WorkspaceStatus};
+use pyro_contract::{Error, ErrorCode, Result};
+use pyro_environment::{Environment, Store};
+
+use crate::client::{self, ExecSession};
+use crate::home::{Home, WorkspaceDir};
+use crate::lock::{ASK_AGAIN, Lock, busy};
+use crate::possession::{self, For, Possession};
+use crate::protocol::StopMode;
+use crate::record::{Record, not_found};
+use crate::review::Review;
+use crate::watch::Watch;
+use crate::{journal, reconcile};
+
+pub use create::Ephemeral;
+
+/// An orderly stop takes at most this, and then the supervisor uses force.
+const STOP_PATIENCE: Duration = Duration::from_secs(75);
+/// A supervisor that was told to drop everything has this long before it is killed.
+const DISCARD_PATIENCE: Duration = Duration::from_secs(10);
+/// All of a deletion's waiting together.
+const DELETE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A client of everything under one `PYRO_HOME`. Cheap to clone.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), pyro_contract::Error> {
+/// use pyro_contract::{exec::ExecRequest, workspace::CreateRequest};
+/// use pyro_workspace::{ExecEvent, Pyro, Watch};
+///
+/// let pyro = Pyro::from_environment("/usr/local/bin/pyro".into())?;
+/// let request = CreateRequest::new("debian:12".parse()?);
+/// let workspace = pyro.create(request, &Watch::default()).await?;
+/// let reference = workspace.id.as_str().parse()?;
+/// let mut command = pyro.exec(&reference, &ExecRequest::new(["git", "--version"])).await?;
+/// while let Some(event) = command.output.next().await? {
+///     if let ExecEvent::Output(_, bytes) = event {
+///         print!("{}", String::from_utf8_lossy(&bytes));
+///     }
+/// }
+/// pyro.delete(&reference).await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Pyro {
+    home: Home,
+    store: Arc<Store>,
+    /// The program whose `supervise` subcommand is [`crate::supervisor::supervise`].
+    supervisor: PathBuf,
+}
+
+impl std::fmt::Debug for Pyro {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pyro").field("home", &self.home).finish_non_exhaustive()
+    }
+}
+
+/// Every workspace, and what was found instead of some.
+#[derive(Debug, Clone, Default)]
+pub struct Listing {
+    /// The workspaces, the most recently active first.
+    pub workspaces: Vec<WorkspaceStatus>,
+    /// Directories that hold a workspace which cannot be read; the others are not affected.
+    pub damaged: Vec<Error>,
+}
+
+impl Pyro {
+    /// State where the environment variables say; `supervisor` is the path of the `pyro` program.
+    pub fn from_environment(supervisor: PathBuf) -> Result<Self> {
+        Self::at(Home::from_environment()?, supervisor)
+    }
+
+    /// State under `home`.
+    pub fn at(home: Home, supervisor: PathBuf) -> Result<Self> {
+        let store = Arc::new(Store::open(home.root())?);
+        Ok(Self { home, store, supervisor })
+    }
+
+    /// Where the state lies.
+    #[must_use]
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// The environment cache. Its methods block; call them off the async threads.
+    #[must_use]
+    pub fn environments(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// The environment, fetched first if it is not cached.
+    pub async fn environment(
+        &self,
+        reference: &EnvironmentRef,
+        watch: &Watch,
+    ) -> Result<Environment> {
+        let (store, reference, watch) = (Arc::clone(&self.store), reference.clone(), watch.clone());
+        blocking(move || Ok(store.pull(&reference, &watch)?)).await
+    }
+
+    /// The images that living workspaces stand on; [`Store::prune`] must keep them.
+    pub async fn environments_in_use(&self) -> Result<std::collections::BTreeSet<Digest>> {
+        let home = self.home.clone();
+        blocking(move || {
+            let _names = home.lock_names()?;
+            let mut digests = std::collections::BTreeSet::new();
+            for id in home.ids()? {
+                match reconcile::load(&home.workspace(&id)) {
+                    Ok(Some(record)) => {
+                        digests.extend([record.environment_digest, record.kernel_digest]);
+                    }
+                    Ok(None) => {}
+                    Err(error) => {
+                        return Err(error.with_hint(format!(
+                            "nothing was pruned, because it is unknown what {id} needs; repair or \
+                             delete it first"
+                        )));
+                    }
+                }
+            }
+            Ok(digests)
+        })
+        .await
+    }
+
+    /// All workspaces.
+    pub async fn list(&self) -> Result<Listing> {
+        let home = self.home.clone();
+        let found = blocking(move || {
+            {
+                let _names = home.lock_names()?;
+                home.sweep();
+            }
+            let ids = home.ids()?.into_iter();
+            Ok(ids
+                .map(|id| {
+                    let dir = home.workspace(&id);
+                    let record = reconcile::load(&dir);
+                    (dir, record)
+                })
+                .collect::<Vec<_>>())
+        })
+        .await?;
+        let mut listing = Listing::default();
+        for (dir, record) in found {
+            match record {
+                Ok(Some(record)) => listing.workspaces.push(status_of(&dir, record).await),
+                Ok(None) => {}
+                Err(error) => listing.damaged.push(error),
+            }
+        }
+        listing.workspaces.sort_by_key(|status| std::cmp::Reverse(status.last_activity_at));
+        Ok(listing)
+    }
+
+    /// One workspace.
+    pub async fn status(&self, workspace: &WorkspaceRef) -> Result<WorkspaceStatus> {
+        let (dir, record) = self.find(workspace).await?;
+        Ok(status_of(&dir, record).await)
+    }
+
+    /// Starts a workspace on its kept disk. One that runs already is left alone.
+    pub async fn start(&self, workspace: &WorkspaceRef, watch: &Watch) -> Result<WorkspaceStatus> {
+        let (dir, _) = self.find(workspace).await?;
+        let (record, lock) = match possession::take(&dir, For::Change).await? {
+            Possession::Running(record) => return Ok(status_of(&dir, record).await),
+            Possession::AtRest(record, lock) => (record, lock),
+        };
+        let boot = self.boot_of(&record).await?;
+        birth::give(&self.supervisor, &self.home, &record.id, lock, &boot, false, watch)
+            .await?
+            .keep()
+            .await?;
+        self.status(&WorkspaceRef::Id(record.id)).await
+    }
+
+    /// Ends a workspace's processes, flushes and keeps its disk. One at rest is left alone. What
+    /// did not go as it should is in the status's `error`.
+    pub async fn stop(&self, workspace: &WorkspaceRef) -> Result<WorkspaceStatus> {
+        let (dir, record) = self.find(workspace).await?;
+        if let Possession::Running(_) = possession::take(&dir, For::Reading).await? {
+            // If nobody answers, it ended by itself; the lock tells.
+            let _ = client::stop(&dir, StopMode::Orderly).await;
+            drop(Lock::wait_at_most(dir.lock_file(), STOP_PATIENCE).await?);
+        }
+        self.status(&WorkspaceRef::Id(record.id)).await
+    }
+
+    /// Removes a workspace and everything that belongs to it: processes, sockets, files. Works on
+    /// a damaged one too, by its id.
+    pub async fn delete(&self, workspace: &WorkspaceRef) -> Result<Deleted> {
+        let (dir, id) = match workspace {
+            WorkspaceRef::Id(id) => (self.home.workspace(id), id.clone()),
+            WorkspaceRef::Name(_) => {
+                let (dir, record) = self.find(workspace).await?;
+                (dir, record.id)
+            }
+        };
+        if !dir.exists() {
+            return Err(not_found(workspace.as_str()));
+        }
+        let lock = take_for_deletion(&dir).await?;
+        if !dir.exists() {
+            // Somebody else deleted it while this waited.
+            return Err(not_found(workspace.as_str()));
+        }
+        if let Ok(mut record) = Record::load(&dir) {
+            if let Some(machine) = record.run.take().and_then(|run| run.machine) {
+                blocking(move || {
+                    machine.kill(DISCARD_PATIENCE);
+                    Ok(())
+                })
+                .await?;
+            }
+            record.state = WorkspaceState::Deleting;
+            // On a full disk this fails, and deleting is just what helps.
+            let _ = record.save(&dir);
+        }
+        blocking(move || dir.remove()).await?;
+        drop(lock);
+        Ok(Deleted { id })
+    }
+
+    /// Starts a command in a started workspace.
+    pub async fn exec(
+        &self,
+        workspace: &WorkspaceRef,
+        request: &ExecRequest,
+    ) -> Result<ExecSession> {
+        request.validate()?;
+        let (dir, record) = self.find(workspace).await?;
+        if record.state != WorkspaceState::Started {
+            return Err(not_started(workspace, &record));
+        }
+        client::exec(&dir, request).await
+    }
+
+    /// The commands that ran in a workspace, oldest first; the last `tail` if given.
+    pub async fn logs(
+        &self,
+        workspace: &WorkspaceRef,
+        tail: Option<u32>,
+    ) -> Result<Vec<JournalCommand>> {
+        let (dir, _) = self.find(workspace).await?;
+        blocking(move || journal::read(&dir.journal_file(), tail)).await
+    }
+
+    /// Holds a workspace still and opens what it wrote, for diffs and exports.
+    pub async fn review(&self, workspace: &WorkspaceRef) -> Result<Review> {
+        let (dir, record) = self.find(workspace).await?;
+        let environment = self.installed(&record).await?;
+        Review::open(dir, environment.image.clone()).await
+    }
+
+    /// The workspace that a user means, with its record as it truly stands.
+    async fn find(&self, workspace: &WorkspaceRef) -> Result<(WorkspaceDir, Record)> {
+        let home = self.home.clone();
+        let reference = workspace.clone();
+        blocking(move || find(&home, &reference)).await
+    }
+
+    /// The environment that a workspace stands on, which must still be there.
+    async fn installed(&self, record: &Record) -> Result<Environment> {
+        let store = Arc::clone(&self.store);
+        let (reference, image, kernel) = (
+            record.environment.clone(),
+            record.environment_digest.clone(),
+            record.kernel_digest.clone(),
+        );
+        blocking(move || store.pinned(&reference, &image, &kernel)?.ok_or_else(|| {
+            Error::new(
+                ErrorCode::EnvironmentUnavailable,
+                format!("the environment {reference} that this workspace stands on is not in the cache any more"),
+            )
+            .with_cause(format!("it needs the image {image} and the kernel {kernel}"))
+            .with_hint("restore the `images` directory of PYRO_HOME, or create a new workspace")
+        })).await
+    }
+
+    async fn boot_of(&self, record: &Record) -> Result<crate::supervisor::Boot> {
+        let environment = self.installed(record).await?;
+        self.boot_image(&environment).await
+    }
+
+    async fn boot_image(&self, environment: &Environment) -> Result<crate::supervisor::Boot> {
+        let (store, environment) = (Arc::clone(&self.store), environment.clone());
+        blocking(move || {
+            let boot = store.boot_image(&environment.kernel, pyro_environment::GUEST_AGENT)?;
+            Ok(crate::supervisor::Boot {
+                kernel: boot.kernel,
+                initramfs: boot.initramfs,
+                environment: environment.image,
+            })
+        })
+        .await
+    }
+}
+
+/// Finds by id in one step, by name among all; a damaged workspace does not hide the others.
+fn find(home: &Home, reference: &WorkspaceRef) -> Result<(WorkspaceDir, Record)> {
+    let missing = || not_found(reference.as_str());
+    match reference {
+        WorkspaceRef::Id(id) => {
+            let dir = home.workspace(id);
+            let record = reconcile::load(&dir)?.ok_or_else(missing)?;
+            Ok((dir, record))
+        }
+        WorkspaceRef::Name(name) => {
+            for id in home.ids()? {
+                let dir = home.workspace(&id);
+                if Record::load(&dir).is_ok_and(|record| record.name.as_ref() == Some(name)) {
+                    let record = reconcile::load(&dir)?.ok_or_else(missing)?;
+                    return Ok((dir, record));
+                }
+            }
+            Err(missing())
+        }
+    }
+}
+
+/// The lock of a workspace that is to go, with force if its supervisor does not let go.
+async fn take_for_deletion(dir: &WorkspaceDir) -> Result<Lock> {
+    let deadline = Instant::now() + DELETE_PATIENCE;
+    let mut asked: Option<Instant> = None;
+    loop {
+        if let Some(lock) = Lock::try_take(&dir.lock_file())? {
+            return Ok(lock);
+        }
+        match Record::load(dir).map(|record| (record.state, record.run)) {
+            Ok((WorkspaceState::Started, _)) if asked.is_none() => {
+                let _ = client::stop(dir, StopMode::Discard).await;
+                asked = Some(Instant::now());
+            }
+            // A supervisor that hangs, or that has not come so far that it could be asked.
+            Ok((state, Some(run)))
+                if state != WorkspaceState::Started
+                    || asked.is_some_and(|asked| asked.elapsed() >= DISCARD_PATIENCE) =>
+            {
+                blocking(move || {
+                    run.supervisor.kill(DISCARD_PATIENCE);
+                    if let Some(machine) = run.machine {
+                        machine.kill(DISCARD_PATIENCE);
+                    }
+                    Ok(())
+                })
+                .await?;
+            }
+            // Readers of a workspace at rest keep what they have opened.
+            Ok((WorkspaceState::Stopped | WorkspaceState::Failed, None)) => {
+                if let Some(lock) = Lock::try_share(&dir.lock_file())? {
+                    return Ok(lock);
+                }
+            }
+            _ => {}
+        }
+        if Instant::now() >= deadline {
+            return Err(busy());
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
+/// The public status of a record.
+async fn status_of(dir: &WorkspaceDir, record: Record) -> WorkspaceStatus {
+    let live = match record.state {
+        WorkspaceState::Started => client::live_status(dir).await.ok(),
+        _ => None,
+    };
+    let running_commands = live.map_or(0, |live| live.running_commands);
+    let run = record.run.as_ref();
+    WorkspaceStatus {
+        acceleration: run.and_then(|run| run.acceleration),
+        kernel_release: run.and_then(|run| run.kernel_release.clone()),
+        stops_at: run.and_then(|run| run.stops_at),
+        last_activity_at: last_activity(dir).unwrap_or(record.created_at).max(record.created_at),
+        disk_used_bytes: disk_used(dir),
+        running_commands,
+        id: record.id,
+        name: record.name,
+        state: record.state,
+        environment: record.environment,
+        environment_digest: record.environment_digest,
+        engine: record.engine,
+        shape: record.shape,
+        seed: record.seed,
+        labels: record.labels,
+        created_at: record.created_at,
+        error: record.error,
+    }
+}
+
+fn last_activity(dir: &WorkspaceDir) -> Option<Timestamp> {
+    let modified = |path: PathBuf| std::fs::metadata(path).ok()?.modified().ok();
+    let latest = modified(dir.activity_file()).max(modified(dir.record_file()))?;
+    Timestamp::try_from(latest).ok()
+}
+
+/// What the files of a workspace take on the host; holes take nothing.
+fn disk_used(dir: &WorkspaceDir) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let Ok(entries) = std::fs::read_dir(dir.path()) else { return 0 };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.metadata().ok())
+        .map(|meta| meta.blocks() * 512)
+        .sum()
+}
+
+fn not_started(workspace: &WorkspaceRef, record: &Record) -> Error {
+    let error = Error::new(
+        ErrorCode::WrongState,
+        format!(
+            "the workspace {:?} is {}, so nothing can run in it",
+            workspace.as_str(),
+            record.state
+        ),
+    )
+    .with_hint(format!("`pyro workspace start {}`", workspace.as_str()));
+    match &record.error {
+        Some(reason) => error.with_cause(reason.message.clone()),
+        None => error,
+    }
+}
+
+/// Runs something that blocks off the async threads.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(Error::new(ErrorCode::Internal, "a background task of pyro failed")
+            .with_cause(error.to_string())
+            .with_hint("this is a defect in pyro; please report it"))
+    })
+}
+
+/// Fails if a living workspace has this name already. The caller holds the names' lock.
+fn ensure_free(home: &Home, name: &pyro_contract::name::WorkspaceName) -> Result<()> {
+    let taken = |id: &WorkspaceId| {
+        Record::load(&home.workspace(id)).is_ok_and(|record| record.name.as_ref() == Some(name))
+    };
+    match home.ids()?.iter().find(|id| taken(id)) {
+        // A creation that died here does not keep its name.
+        Some(id) if reconcile::load(&home.workspace(id))?.is_some() => Err(Error::new(
+            ErrorCode::AlreadyExists,
+            format!("a workspace named {:?} exists already", name.as_str()),
+        )
+        .with_cause(format!("it is {id}"))
+        .with_hint(format!("choose another name, or `pyro workspace delete {name}`"))),
+        _ => Ok(()),
+    }
+}

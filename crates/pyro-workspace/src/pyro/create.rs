@@ -1,0 +1,155 @@
+//! Creating a workspace: it either comes to be whole, or nothing is left of it.
+
+use pyro_contract::exec::ExecRequest;
+use pyro_contract::name::{WorkspaceId, WorkspaceRef};
+use pyro_contract::workspace::{CreateRequest, WorkspaceStatus};
+use pyro_contract::{Error, ErrorCode, Result};
+use pyro_environment::Environment;
+
+use super::{Pyro, birth, blocking, ensure_free};
+use crate::client::{self, ExecSession};
+use crate::engines;
+use crate::home::WorkspaceDir;
+use crate::lock::Lock;
+use crate::record::Record;
+use crate::seed;
+use crate::watch::{Watch, interrupted};
+
+/// A workspace for one command: it is deleted when this is ended, and also when this process dies.
+pub struct Ephemeral {
+    /// The workspace as it was created.
+    pub status: WorkspaceStatus,
+    dir: WorkspaceDir,
+    newborn: birth::Newborn,
+}
+
+impl Ephemeral {
+    /// Starts a command in it.
+    pub async fn exec(&self, request: &ExecRequest) -> Result<ExecSession> {
+        request.validate()?;
+        client::exec(&self.dir, request).await
+    }
+
+    /// Deletes it; when this returns nothing of it is left.
+    pub async fn end(self) {
+        self.newborn.end().await;
+    }
+}
+
+impl Pyro {
+    /// Creates and starts a workspace.
+    pub async fn create(&self, request: CreateRequest, watch: &Watch) -> Result<WorkspaceStatus> {
+        let (id, newborn) = self.bring_up(request, false, watch).await?;
+        newborn.keep().await?;
+        self.status(&WorkspaceRef::Id(id)).await
+    }
+
+    /// Creates and starts a workspace that ends with the caller.
+    pub async fn create_ephemeral(
+        &self,
+        request: CreateRequest,
+        watch: &Watch,
+    ) -> Result<Ephemeral> {
+        let (id, mut newborn) = self.bring_up(request, true, watch).await?;
+        newborn.hold().await?;
+        let status = self.status(&WorkspaceRef::Id(id.clone())).await?;
+        Ok(Ephemeral { status, dir: self.home.workspace(&id), newborn })
+    }
+
+    async fn bring_up(
+        &self,
+        request: CreateRequest,
+        ephemeral: bool,
+        watch: &Watch,
+    ) -> Result<(WorkspaceId, birth::Newborn)> {
+        request.shape.validate()?;
+        engines::choose(request.engine)?;
+        // A seed that cannot be is refused before anything is fetched for it.
+        seed::check(&request.seed)?;
+        let environment = self.environment(&request.environment, watch).await?;
+        let boot = self.boot_image(&environment).await?;
+        let draft = self.draft(request, &environment).await?;
+        let id = draft.record.id.clone();
+
+        let worker = watch.clone();
+        let draft = blocking(move || {
+            let mut draft = draft;
+            draft.fill(&worker)?;
+            Ok(draft)
+        })
+        .await?;
+        if watch.interrupt().is_triggered() {
+            return Err(interrupted());
+        }
+        let Some(lock) = draft.hand_over() else {
+            return Err(Error::new(ErrorCode::Internal, "a draft lost its lock"));
+        };
+        let newborn =
+            birth::give(&self.supervisor, &self.home, &id, lock, &boot, ephemeral, watch).await?;
+        Ok((id, newborn))
+    }
+
+    /// Claims the id and the name.
+    async fn draft(&self, request: CreateRequest, environment: &Environment) -> Result<Draft> {
+        let home = self.home.clone();
+        let digests = (environment.digest.clone(), environment.kernel.digest.clone());
+        blocking(move || {
+            let (engine, _) = engines::choose(request.engine)?;
+            let _names = home.lock_names()?;
+            home.sweep();
+            if let Some(name) = &request.name {
+                ensure_free(&home, name)?;
+            }
+            let id = WorkspaceId::random();
+            let mut record = Record::new(id.clone(), request.environment, digests, engine);
+            record.name = request.name;
+            record.labels = request.labels;
+            record.shape = request.shape;
+            record.env = request.env;
+            record.ttl_seconds = request.ttl_seconds;
+            record.seed.source = seed::absolute(request.seed)?;
+            let new = home.new_workspace(&id)?;
+            record.save(&new.dir)?;
+            let (dir, lock) = new.publish()?;
+            Ok(Draft { dir, record, lock: Some(lock) })
+        })
+        .await
+    }
+}
+
+/// A workspace that exists on disk and has no supervisor yet. Dropped, it leaves nothing.
+struct Draft {
+    dir: WorkspaceDir,
+    record: Record,
+    lock: Option<Lock>,
+}
+
+impl Draft {
+    /// Packs the seed and makes the disk.
+    fn fill(&mut self, watch: &Watch) -> Result<()> {
+        let source = self.record.seed.source.clone();
+        self.record.seed = seed::pack(&source, &self.dir.baseline_file(), self.dir.path(), watch)?;
+        engines::of(self.record.engine)
+            .create_storage(&self.dir.storage(), self.record.shape.disk_mib)?;
+        std::fs::File::create(self.dir.activity_file()).map_err(|error| {
+            let path = self.dir.activity_file();
+            Error::io(format!("cannot create {}", path.display()), &error)
+        })?;
+        self.record.save(&self.dir)
+    }
+
+    /// Gives the lock to a supervisor, which from now on is the one to clean up.
+    fn hand_over(mut self) -> Option<Lock> {
+        self.lock.take()
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if self.lock.is_some()
+            && let Err(error) = self.dir.remove()
+        {
+            tracing::warn!(%error, "a creation that failed could not be undone; it is swept later");
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! The supervisor: one process per started workspace, owner of its machine, journal and record.
+//!
+//! Its life: take over the workspace's lock from the client that spawned it, open the journal,
+//! listen on the control socket, launch the machine and make it unique, say `ready`, serve until
+//! something ends the run, write down how it ended. If it dies at any point the lock is free and
+//! the machine dead, and the next client settles the record (`reconcile.rs`).
+
+mod exec;
+mod lifeline;
+mod server;
+
+use std::fs;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use pyro_contract::name::WorkspaceId;
+use pyro_contract::workspace::{Acceleration, WorkspaceState};
+use pyro_contract::{Error, ErrorCode, Result};
+use pyro_engine::{Exit, Machine, MachineSpec};
+use tokio::sync::{RwLock, watch};
+
+use crate::agent::Agent;
+use crate::engines;
+use crate::home::{Home, WorkspaceDir};
+use crate::journal::Journal;
+use crate::lock::Lock;
+use crate::protocol::{Birth, StopMode};
+use crate::record::{ProcessId, Record, Run};
+use crate::watch::interrupted;
+use lifeline::Lifeline;
+
+/// How long a machine may take from power-on to its agent's first word. Emulated on a busy host
+/// this is tens of seconds at worst; a machine that hangs must not hang its user for longer.
+const BOOT_PATIENCE: Duration = Duration::from_secs(120);
+/// How long processes get between SIGTERM and SIGKILL when the workspace is stopped.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+/// How long the whole orderly end may take before the machine is killed.
+const STOP_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long sessions have to pass on how their commands ended.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What a new supervisor is told by the process that spawns it.
+#[derive(Debug)]
+pub struct Orders {
+    /// PYRO_HOME.
+    pub home: Home,
+    /// Which workspace.
+    pub id: WorkspaceId,
+    /// The workspace's lock, held.
+    pub lock: OwnedFd,
+    /// Delete the workspace once its client is gone (`pyro run`).
+    pub ephemeral: bool,
+    /// The environment's files.
+    pub boot: Boot,
+}
+
+/// What a machine boots from.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Boot {
+    /// Kernel, an ELF.
+    pub kernel: std::path::PathBuf,
+    /// Initial ramdisk with the agent.
+    pub initramfs: std::path::PathBuf,
+    /// Root filesystem.
+    pub environment: std::path::PathBuf,
+}
+
+/// Why a run ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Ending {
+    /// Somebody asked.
+    Asked(StopMode),
+    /// Its time is up.
+    TimeToLive,
+    /// The client of an ephemeral workspace is gone.
+    Orphaned,
+    /// The machine ended by itself.
+    Machine(Exit),
+}
+
+/// What the parts of a running supervisor share.
+struct Shared {
+    agent: Agent,
+    journal: Journal,
+    env: Vec<pyro_contract::name::EnvVar>,
+    running_commands: AtomicU64,
+    ending: Endings,
+    /// Held for reading by whoever reads the frozen disk; an orderly end waits for them.
+    freezes: RwLock<()>,
+    /// Held for reading by the session of each command, so that it can still say how that ended.
+    sessions: RwLock<()>,
+    /// Why the machine died, once it has.
+    obituary: watch::Sender<Option<Error>>,
+}
+
+/// Where the first reason to end is kept.
+type Endings = watch::Sender<Option<Ending>>;
+
+/// Runs a supervisor to its end. Returns once the workspace is at rest.
+pub async fn supervise(orders: Orders) -> Result<()> {
+    // Leave the client's terminal and process group: its Ctrl-C is not ours.
+    let _ = rustix::process::setsid();
+    let lock = Lock::inherited(orders.lock)?;
+    let dir = orders.home.workspace(&orders.id);
+    let mut record = Record::load(&dir)?;
+    let born = record.state == WorkspaceState::Creating;
+
+    let before = (record.state, record.error.clone());
+    let endings = Endings::new(None);
+    let mut orphaned = endings.subscribe();
+    let lifeline = Lifeline::watch(orders.ephemeral, endings.clone());
+
+    let begun = tokio::select! {
+        begun = begin(&dir, &mut record, &orders.boot, endings) => begun,
+        _ = orphaned.wait_for(Option::is_some) => Err(interrupted()),
+    };
+    let (shared, machine, listener) = match begun {
+        Ok(parts) => parts,
+        Err(error) => {
+            // Settled first: whoever hears of it may look at once.
+            settle_failed_start(&dir, &mut record, born, before, &error);
+            say(&Birth::Failed(error.clone()));
+            return Err(error);
+        }
+    };
+    say(&Birth::Ready);
+
+    let server = server::serve(listener, Arc::clone(&shared));
+    let ending = tokio::select! {
+        ending = wait_for_ending(&shared, machine.as_ref(), &record) => ending,
+        error = server => return Err(error),
+    };
+    tracing::info!(?ending, "the run ends");
+    let discard = orders.ephemeral || ending == Ending::Asked(StopMode::Discard);
+    let unwanted = lifeline.unwanted(&ending);
+    finish(&dir, &mut record, &shared, machine.as_ref(), ending, discard || unwanted).await?;
+    let _ = fs::remove_file(dir.socket_file());
+    if orders.ephemeral || unwanted {
+        dir.remove()?;
+    }
+    drop(lock);
+    Ok(())
+}
+
+type Parts = (Arc<Shared>, Box<dyn Machine>, tokio::net::UnixListener);
+
+/// From a record at rest to a machine that answers.
+async fn begin(
+    dir: &WorkspaceDir,
+    record: &mut Record,
+    boot: &Boot,
+    ending: Endings,
+) -> Result<Parts> {
+    let engine = engines::of(record.engine);
+    let probe = engine.probe();
+    // From here on others see that the workspace is on its way up, and who to end if that hangs.
+    record.run = Some(Run {
+        supervisor: ProcessId::own()
+            .ok_or_else(|| Error::new(ErrorCode::Internal, "cannot read /proc/self"))?,
+        machine: None,
+        acceleration: probe.acceleration.map(|acceleration| match acceleration {
+            pyro_engine::Acceleration::Hardware => Acceleration::Hardware,
+            pyro_engine::Acceleration::Emulated => Acceleration::Emulated,
+        }),
+        kernel_release: None,
+        stops_at: None,
+    });
+    record.save(dir)?;
+    crate::record::reserve(dir);
+    let journal = Journal::open(&dir.journal_file(), dir.activity_file())?;
+    let listener = server::bind(dir)?;
+    let runtime_dir = dir.runtime_dir();
+    let _ = fs::remove_dir_all(&runtime_dir);
+    fs::create_dir(&runtime_dir)
+        .map_err(|error| Error::io(format!("cannot create {}", runtime_dir.display()), &error))?;
+
+    say(&Birth::Stage("booting the machine".into()));
+    let machine = engine
+        .launch(&MachineSpec {
+            kernel: boot.kernel.clone(),
+            initramfs: boot.initramfs.clone(),
+            environment: boot.environment.clone(),
+            baseline: dir.baseline_file(),
+            storage: dir.storage(),
+            runtime_dir,
+            vcpu_count: record.shape.vcpu_count,
+            mem_mib: record.shape.mem_mib,
+            run_as: rustix::process::geteuid().is_root().then(|| machine_uid(&record.id)),
+        })
+        .await?;
+    if let Some(run) = &mut record.run {
+        run.machine = machine.process().map(|(pid, start_time)| ProcessId { pid, start_time });
+    }
+    record.save(dir)?;
+
+    let agent = Agent::over(machine.connect().await?);
+    let hostname = record.name.as_ref().map_or(record.id.as_str(), |name| name.as_str());
+    let greeting = tokio::select! {
+        greeting = agent.adopt(hostname, BOOT_PATIENCE) => match greeting {
+            Ok(greeting) => greeting,
+            // The stream breaks a moment before the machine's end is known; that end says more.
+            Err(error) => match tokio::time::timeout(Duration::from_secs(1), machine.exited()).await {
+                Ok(exit) => return Err(died_early(machine.as_ref(), &exit)),
+                Err(_) => return Err(with_console(error, machine.as_ref())),
+            },
+        },
+        exit = machine.exited() => return Err(died_early(machine.as_ref(), &exit)),
+    };
+
+    if let Some(run) = &mut record.run {
+        run.kernel_release = Some(greeting.kernel_release);
+        run.stops_at = record.ttl_seconds.and_then(|seconds| {
+            let span = jiff::SignedDuration::from_secs(i64::try_from(seconds).ok()?);
+            Timestamp::now().checked_add(span).ok()
+        });
+    }
+    record.state = WorkspaceState::Started;
+    record.error = None;
+    record.save(dir)?;
+    let shared = Arc::new(Shared {
+        agent,
+        journal,
+        env: record.env.clone(),
+        running_commands: AtomicU64::new(0),
+        ending,
+        freezes: RwLock::new(()),
+        sessions: RwLock::new(()),
+        obituary: watch::Sender::new(None),
+    });
+    Ok((shared, machine, listener))
+}
+
+async fn wait_for_ending(shared: &Shared, machine: &dyn Machine, record: &Record) -> Ending {
+    let mut asked = shared.ending.subscribe();
+    let time_to_live = async {
+        match record.ttl_seconds {
+            Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        exit = machine.exited() => Ending::Machine(exit),
+        () = time_to_live => Ending::TimeToLive,
+        ending = asked.wait_for(Option::is_some) => {
+            ending.ok().and_then(|ending| ending.clone()).unwrap_or(Ending::Orphaned)
+        }
+    }
+}
+
+/// Ends the machine as the ending demands, and writes down what became of it.
+async fn finish(
+    dir: &WorkspaceDir,
+    record: &mut Record,
+    shared: &Shared,
+    machine: &dyn Machine,
+    ending: Ending,
+    discard: bool,
+) -> Result<()> {
+    record.state = WorkspaceState::Stopped;
+    record.error = None;
+    match ending {
+        Ending::Machine(Exit::PoweredOff) => {}
+        Ending::Machine(exit @ Exit::Died(_)) => {
+            let error = died(&exit);
+            shared.obituary.send_replace(Some(error.clone()));
+            record.state = WorkspaceState::Failed;
+            record.error = Some(error);
+        }
+        Ending::Asked(_) | Ending::Orphaned if discard => machine.kill(STOP_PATIENCE).await,
+        Ending::Asked(_) | Ending::Orphaned | Ending::TimeToLive => {
+            if let Err(error) = power_off(shared, machine).await {
+                record.error = Some(error);
+            }
+            if ending == Ending::TimeToLive {
+                record.error.get_or_insert_with(|| {
+                    Error::new(ErrorCode::Timeout, "its time to live ran out").with_hint(format!(
+                        "`pyro workspace start {}` gives it as much again",
+                        record.id
+                    ))
+                });
+            }
+        }
+    }
+    record.run = None;
+    record.save(dir)?;
+    // Every session now learns how its command ended, and passes that on.
+    let _ = tokio::time::timeout(LAST_WORDS, shared.sessions.write()).await;
+    Ok(())
+}
+
+/// An orderly end; if the guest does not play along, a hard one, which is reported.
+async fn power_off(shared: &Shared, machine: &dyn Machine) -> Result<()> {
+    let orderly = async {
+        let _unread = shared.freezes.write().await;
+        shared.agent.shutdown(STOP_GRACE).await
+    };
+    let outcome = tokio::time::timeout(STOP_PATIENCE, orderly).await.unwrap_or_else(|_| {
+        Err(Error::new(
+            ErrorCode::Timeout,
+            format!("the machine did not shut down within {} s", STOP_PATIENCE.as_secs()),
+        ))
+    });
+    // The agent has answered once the disks were flushed and unmounted; what is left of the machine
+    // has nothing more to lose.
+    machine.kill(STOP_PATIENCE).await;
+    outcome.map_err(|error| {
+        error.with_hint("it was switched off; what it had not yet written to its disk is lost")
+    })
+}
+
+/// A start that failed leaves a workspace at rest. One that never existed is removed instead, by
+/// its creator or, if that is gone, here.
+fn settle_failed_start(
+    dir: &WorkspaceDir,
+    record: &mut Record,
+    born: bool,
+    before: (WorkspaceState, Option<Error>),
+    error: &Error,
+) {
+    let _ = fs::remove_file(dir.socket_file());
+    let settled = if born {
+        dir.remove()
+    } else {
+        (record.state, record.error) = match error.code {
+            ErrorCode::Cancelled => before,
+            _ => (WorkspaceState::Failed, Some(error.clone())),
+        };
+        record.run = None;
+        record.save(dir)
+    };
+    if let Err(error) = settled {
+        tracing::warn!(%error, "the failed start could not be settled");
+    }
+}
+
+fn died_early(machine: &dyn Machine, exit: &Exit) -> Error {
+    let error = match exit {
+        Exit::PoweredOff => with_console(
+            Error::new(ErrorCode::MachineFailed, "the machine switched itself off while booting"),
+            machine,
+        ),
+        Exit::Died(_) => died(exit),
+    };
+    // The agent says so if it is its own disk that it cannot use.
+    if error.cause.as_ref().is_some_and(|cause| cause.contains("pyro-guest: fatal")) {
+        return error.with_hint(
+            "nothing is wrong with this host; what the machine needs on its own disk is damaged. \
+             `pyro workspace export` may still get files out",
+        );
+    }
+    error.with_hint("`pyro doctor` checks what this host offers")
+}
+
+/// What a dead machine said last is in its exit: QEMU's words and the console's.
+fn died(exit: &Exit) -> Error {
+    let error = Error::new(ErrorCode::MachineFailed, "the machine died")
+        .with_hint("its disk is kept: `pyro workspace start` starts it again");
+    match exit {
+        Exit::Died(said) if !said.is_empty() => error.with_cause(said),
+        _ => error,
+    }
+}
+
+fn with_console(error: Error, machine: &dyn Machine) -> Error {
+    let console = machine.console_tail();
+    if console.is_empty() {
+        return error;
+    }
+    let last = format!("the console's last lines:\n{console}");
+    let cause = error.cause.as_ref().map_or(last.clone(), |cause| format!("{cause}\n{last}"));
+    error.with_cause(cause)
+}
+
+/// A user id that no account has, the same for every run of one workspace and, most likely, of no
+/// other: machines of different workspaces cannot reach each other's processes.
+fn machine_uid(id: &WorkspaceId) -> u32 {
+    let hash = id.as_str().bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193) // FNV-1a
+    });
+    0x6000_0000 | (hash & 0x00ff_ffff)
+}
+
+/// Tells the parent, if it still listens.
+fn say(birth: &Birth) {
+    if let Ok(mut line) = serde_json::to_vec(birth) {
+        line.push(b'\n');
+        let mut stdout = std::io::stdout().lock();
+        let _ = stdout.write_all(&line).and_then(|()| stdout.flush());
+    }
+}

@@ -1,0 +1,117 @@
+//! The control socket: who may talk to a workspace is decided by the socket's mode alone.
+
+use std::fs;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{any, get, post};
+use futures_util::StreamExt as _;
+use pyro_contract::{Error, ErrorCode, Result};
+use tokio::net::UnixListener;
+
+use super::{Ending, Shared, exec};
+use crate::home::WorkspaceDir;
+use crate::protocol::{EXEC, FREEZE, FreezeReport, LiveStatus, MAX_FRAME, STATUS, STOP, StopMode};
+
+/// Nobody may hold a machine's disk for longer, whatever it reads.
+const LONGEST_FREEZE: Duration = Duration::from_secs(15 * 60);
+
+/// Binds the control socket, mode 0600.
+///
+/// The address goes through the open directory, because the path of a unix socket may have 107
+/// bytes (unix(7)) and that of PYRO_HOME any number.
+pub(super) fn bind(dir: &WorkspaceDir) -> Result<UnixListener> {
+    let path = dir.socket_file();
+    let failed =
+        |error: &std::io::Error| Error::io(format!("cannot listen on {}", path.display()), error);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(&error)),
+        _ => {}
+    }
+    let open = fs::File::open(dir.path()).map_err(|error| failed(&error))?;
+    let short = format!("/proc/self/fd/{}/{}", open.as_raw_fd(), WorkspaceDir::SOCKET);
+    let listener = UnixListener::bind(&short).map_err(|error| failed(&error))?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
+        .map_err(|error| failed(&error))?;
+    Ok(listener)
+}
+
+/// Serves until the listener fails, which it does not in ordinary life.
+pub(super) async fn serve(listener: UnixListener, shared: Arc<Shared>) -> Error {
+    let router = Router::new()
+        .route(STATUS, get(status))
+        .route(STOP, post(stop))
+        .route(EXEC, any(open_exec))
+        .route(FREEZE, any(open_freeze))
+        .with_state(shared);
+    match axum::serve(listener, router).await {
+        Err(error) => Error::io("the control socket failed", &error),
+        Ok(()) => Error::new(ErrorCode::Internal, "the control socket closed"),
+    }
+}
+
+async fn status(State(shared): State<Arc<Shared>>) -> Json<LiveStatus> {
+    Json(LiveStatus { running_commands: shared.running_commands.load(Ordering::Relaxed) })
+}
+
+/// Answers at once; that the workspace is at rest is known by its lock being free.
+async fn stop(State(shared): State<Arc<Shared>>, Json(mode): Json<StopMode>) -> StatusCode {
+    shared.ending.send_replace(Some(Ending::Asked(mode)));
+    StatusCode::ACCEPTED
+}
+
+async fn open_exec(State(shared): State<Arc<Shared>>, upgrade: WebSocketUpgrade) -> Response {
+    upgrade
+        .max_message_size(MAX_FRAME)
+        .max_frame_size(MAX_FRAME)
+        .on_upgrade(move |socket| exec::session(socket, shared))
+        .into_response()
+}
+
+async fn open_freeze(State(shared): State<Arc<Shared>>, upgrade: WebSocketUpgrade) -> Response {
+    upgrade.on_upgrade(move |socket| hold_still(socket, shared)).into_response()
+}
+
+/// Keeps the disk frozen until the client has read it and hangs up, or dies.
+///
+/// Each time the client asks whether all this while nothing was written, this answers; the guest
+/// can end a freeze by ending the call, and the answer is then no.
+async fn hold_still(mut socket: WebSocket, shared: Arc<Shared>) {
+    let _reading = shared.freezes.read().await;
+    let frozen = tokio::select! {
+        frozen = shared.agent.freeze() => frozen,
+        // The client has nothing to say yet; it hung up.
+        _ = socket.recv() => return,
+    };
+    let mut held = match frozen {
+        Ok(held) => held,
+        Err(error) => {
+            let _ = socket.send(text(&FreezeReport::Failed(error))).await;
+            return;
+        }
+    };
+    while socket.send(text(&FreezeReport::Frozen)).await.is_ok() {
+        tokio::select! {
+            asked = socket.recv() => {
+                if !matches!(asked, Some(Ok(Message::Text(_)))) {
+                    return;
+                }
+            }
+            _ = held.next() => return,
+            () = tokio::time::sleep(LONGEST_FREEZE) => return,
+        }
+    }
+}
+
+/// A text frame of one message.
+pub(super) fn text<T: serde::Serialize>(message: &T) -> Message {
+    Message::Text(serde_json::to_string(message).unwrap_or_default().into())
+}
