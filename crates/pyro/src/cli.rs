@@ -1,0 +1,397 @@
+//! The command line, as types.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+use pyro_contract::Error;
+use pyro_contract::environment::EnvironmentRef;
+use pyro_contract::name::{EnvVar, Label, WorkspaceId, WorkspaceName, WorkspaceRef};
+use pyro_contract::workspace::EngineChoice;
+
+/// A computer of its own for a coding agent: a persistent, isolated Linux workspace.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pyro",
+    version,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  pyro run debian:12 -- git --version
+  pyro workspace create debian:12 --seed-path . --name demo
+  pyro workspace exec demo -- make test
+  pyro workspace diff demo
+  pyro workspace delete demo
+
+State lies under $PYRO_HOME (default: ~/.local/share/pyro). `pyro doctor` checks this host."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Global {
+    /// Print one JSON document on stdout, errors included
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// No colour, no spinner
+    #[arg(long, global = true)]
+    pub(crate) plain: bool,
+    /// No progress and no notes on stderr, only errors
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create a workspace, run one command in it, and delete it
+    #[command(after_help = "\
+Examples:
+  pyro run debian:12 -- git --version
+  pyro run debian:12 --seed-path . -- sh -c 'python3 -m unittest && git status'
+  echo 'print(6*7)' | pyro run debian:12 -- python3 -
+
+The exit code is the command's; 124 if it ran out of time, 125 if pyro itself failed.")]
+    Run(RunArgs),
+    /// Environments: the root filesystems that workspaces are made from
+    #[command(subcommand)]
+    Env(EnvCommand),
+    /// Workspaces: create, use, review, delete
+    #[command(subcommand, visible_alias = "ws")]
+    Workspace(Box<WorkspaceCommand>),
+    /// Check what this host offers, and say how to mend what is missing
+    #[command(after_help = "\
+Examples:
+  pyro doctor
+  pyro doctor --fix
+  pyro doctor --json | jq '.[] | select(.status != \"ok\")'
+
+The exit code is 1 if a check failed.")]
+    Doctor(DoctorArgs),
+    /// Print a completion script for a shell
+    #[command(after_help = "\
+Examples:
+  pyro completions bash > /etc/bash_completion.d/pyro
+  pyro completions zsh > \"${fpath[1]}/_pyro\"")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Own a workspace while it runs (started by pyro itself)
+    #[command(hide = true)]
+    Supervise(SuperviseArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EnvCommand {
+    /// List the environments that are cached, and those that can be
+    #[command(after_help = "Example:\n  pyro env list --json")]
+    List,
+    /// Fetch an environment into the cache
+    #[command(after_help = "Example:\n  pyro env pull debian:12-build")]
+    Pull {
+        /// Which environment
+        #[arg(value_parser = parse::<EnvironmentRef>)]
+        environment: EnvironmentRef,
+    },
+    /// Show what an environment holds
+    #[command(
+        after_help = "Examples:\n  pyro env inspect debian:12\n  pyro env inspect debian:12 --verify"
+    )]
+    Inspect {
+        /// Which environment
+        #[arg(value_parser = parse::<EnvironmentRef>)]
+        environment: EnvironmentRef,
+        /// Read all of it and compare it with its digest
+        #[arg(long)]
+        verify: bool,
+    },
+    /// Drop cached environments that no workspace uses
+    #[command(after_help = "Examples:\n  pyro env prune\n  pyro env prune --all")]
+    Prune {
+        /// Also what the next workspace would need again: the current kernel and boot images
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkspaceCommand {
+    /// Create and start a workspace from an environment and a seed
+    #[command(after_help = "\
+Examples:
+  pyro workspace create debian:12
+  pyro workspace create debian:12 --seed-path . --name demo --label team=core
+  pyro workspace create debian:12 --seed-git https://example.org/project.git#v1.2
+  WS=$(pyro workspace create debian:12 --id-only)")]
+    Create(CreateArgs),
+    /// List the workspaces, the most recently active first
+    #[command(after_help = "Example:\n  pyro workspace list --json | jq -r '.[].id'")]
+    List,
+    /// Show one workspace
+    #[command(after_help = "Example:\n  pyro workspace status demo")]
+    Status {
+        /// Its id or name
+        #[arg(value_parser = parse::<WorkspaceRef>)]
+        workspace: WorkspaceRef,
+    },
+    /// Start a stopped workspace on its kept disk
+    #[command(after_help = "Example:\n  pyro workspace start demo")]
+    Start {
+        /// Its id or name
+        #[arg(value_parser = parse::<WorkspaceRef>)]
+        workspace: WorkspaceRef,
+    },
+    /// Stop a workspace: end its processes, flush and keep its disk
+    #[command(after_help = "Example:\n  pyro workspace stop demo")]
+    Stop {
+        /// Its id or name
+        #[arg(value_parser = parse::<WorkspaceRef>)]
+        workspace: WorkspaceRef,
+    },
+    /// Delete a workspace and everything in it
+    #[command(after_help = "Example:\n  pyro workspace delete demo")]
+    Delete {
+        /// Its id or name
+        #[arg(value_parser = parse::<WorkspaceRef>)]
+        workspace: WorkspaceRef,
+    },
+    /// Run a command in a workspace
+    #[command(after_help = "\
+Examples:
+  pyro workspace exec demo -- make test
+  pyro workspace exec demo --cwd src --env DEBUG=1 --timeout-seconds 60 -- python3 main.py
+  pyro workspace exec demo -- sh -c 'grep -r TODO . | wc -l'
+  tar c data | pyro workspace exec demo -- tar x
+
+The exit code is the command's; 124 if it ran out of time, 125 if pyro itself failed.
+Ctrl-C is passed on to the command; a second one ends it and all it started.")]
+    Exec {
+        /// Its id or name
+        #[arg(value_parser = parse::<WorkspaceRef>)]
+        workspace: WorkspaceRef,
+        #[command(flatten)]
+        exec: ExecArgs,
+    },
+    /// Show the commands that ran in a workspace, with their output
+    #[command(
+        after_help = "Examples:\n  pyro workspace logs demo\n  pyro workspace logs demo --tail 1"
+    )]
+    Logs {
+        /// Its id or name
+        #[arg(value_parser = parse::<WorkspaceRef>)]
+        workspace: WorkspaceRef,
+        /// Only the last N commands
+        #[arg(long, value_name = "N")]
+        tail: Option<u32>,
+    },
+    /// Show what changed in /workspace since it was seeded, as a patch that `git apply` takes
+    #[command(after_help = "\
+Examples:
+  pyro workspace diff demo
+  pyro workspace diff demo --stat
+  pyro workspace diff demo > changes.patch && git apply changes.patch")]
+    Diff {
+        /// Its id or name
+        #[arg(value_parser = parse::<WorkspaceRef>)]
+        workspace: WorkspaceRef,
+        /// Files and how many lines came and went
+        #[arg(long, conflicts_with = "name_only")]
+        stat: bool,
+        /// Only the paths of what changed
+        #[arg(long)]
+        name_only: bool,
+        /// With --name-only: exact names, each ended by a NUL, for `xargs -0`
+        #[arg(long = "null", short = 'z', requires = "name_only")]
+        nul: bool,
+        /// Write the patch to a file, which must not exist yet
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["stat", "name_only"])]
+        output: Option<PathBuf>,
+    },
+    /// Copy a file or tree out of a workspace
+    #[command(after_help = "\
+Examples:
+  pyro workspace export demo dist --output ./dist
+  pyro workspace export demo /etc/os-release --output os-release
+  pyro workspace export demo . --output - | tar t")]
+    Export {
+        /// Its id or name
+        #[arg(value_parser = parse::<WorkspaceRef>)]
+        workspace: WorkspaceRef,
+        /// What to copy, absolute or relative to /workspace
+        path: std::ffi::OsString,
+        /// Where to, or `-` for a tar stream on stdout
+        #[arg(long, short, value_name = "OUT", value_hint = ValueHint::AnyPath)]
+        output: PathBuf,
+        /// Replace what stands there
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
+    /// A name to find it by
+    #[arg(long, value_parser = parse::<WorkspaceName>)]
+    pub(crate) name: Option<WorkspaceName>,
+    /// A label; may be given several times
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse::<Label>)]
+    pub(crate) labels: Vec<Label>,
+    /// Print the bare id
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) id_only: bool,
+}
+
+/// What `create` and `run` share.
+#[derive(Debug, Args)]
+pub(crate) struct MachineArgs {
+    /// The environment, such as debian:12 (`pyro env list` shows them)
+    #[arg(value_parser = parse::<EnvironmentRef>)]
+    pub(crate) environment: EnvironmentRef,
+    /// Start /workspace as this directory or .tar[.gz|.zst] archive
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath, conflicts_with = "seed_git")]
+    pub(crate) seed_path: Option<PathBuf>,
+    /// Start /workspace as the files that git tracks at a commit (HEAD, unless #REF names another)
+    #[arg(long, value_name = "PATH-or-URL[#REF]")]
+    pub(crate) seed_git: Option<String>,
+    /// What isolates it: auto, qemu
+    #[arg(long, default_value = "auto", value_parser = parse::<EngineChoice>)]
+    pub(crate) engine: EngineChoice,
+    /// Virtual CPUs
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) vcpu_count: u8,
+    /// Memory
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    pub(crate) mem_mib: u32,
+    /// The most it may write to its disk
+    #[arg(long, value_name = "MIB", default_value_t = 10_240)]
+    pub(crate) disk_mib: u32,
+    /// Stop it (never delete it) after it has run this long
+    #[arg(long, value_name = "N")]
+    pub(crate) ttl_seconds: Option<u64>,
+    /// A variable for every command; may be given several times
+    #[arg(long = "env", value_name = "NAME=VALUE", value_parser = parse::<EnvVar>)]
+    pub(crate) env: Vec<EnvVar>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
+    /// Where to run it, absolute or relative to /workspace
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cwd: Option<String>,
+    /// As which user of the guest, by name or number
+    #[arg(long, value_name = "USER[:GROUP]")]
+    pub(crate) user: Option<String>,
+    /// End the command and all it started after this long
+    #[arg(long, value_name = "N")]
+    pub(crate) timeout_seconds: Option<u64>,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(crate) argv: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExecArgs {
+    /// Where to run it, absolute or relative to /workspace
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cwd: Option<String>,
+    /// A variable for this command; may be given several times
+    #[arg(long = "env", value_name = "NAME=VALUE", value_parser = parse::<EnvVar>)]
+    pub(crate) env: Vec<EnvVar>,
+    /// As which user of the guest, by name or number
+    #[arg(long, value_name = "USER[:GROUP]")]
+    pub(crate) user: Option<String>,
+    /// End the command and all it started after this long
+    #[arg(long, value_name = "N")]
+    pub(crate) timeout_seconds: Option<u64>,
+    /// Return at once and let it run; its output is in the logs
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(crate) argv: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Run the commands that mend what is missing
+    #[arg(long)]
+    pub(crate) fix: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SuperviseArgs {
+    #[arg(long, value_parser = parse::<WorkspaceId>)]
+    pub(crate) id: WorkspaceId,
+    #[arg(long)]
+    pub(crate) lock_fd: i32,
+    #[arg(long)]
+    pub(crate) boot: String,
+    #[arg(long)]
+    pub(crate) ephemeral: bool,
+}
+
+/// Parses a value of the contract; what is wrong is said together with what to do.
+fn parse<T: FromStr<Err = Error>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: Error| match error.hint {
+        Some(hint) => format!("{}; {hint}", error.message),
+        None => error.message,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+    use pyro_contract::operation::CATALOGUE;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_operation_of_the_catalogue_has_a_command_with_help_and_examples() {
+        for operation in CATALOGUE {
+            let mut command = &Cli::command();
+            for word in operation.command {
+                command = command.find_subcommand(word).unwrap_or_else(|| {
+                    panic!("the CLI lacks `pyro {}`", operation.command.join(" "))
+                });
+            }
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            assert!(!about.is_empty(), "{} has no help", operation.name);
+            let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(examples.contains("Example"), "{} has no example", operation.name);
+            assert!(examples.contains("pyro "), "{} has no example", operation.name);
+        }
+    }
+
+    #[test]
+    fn the_cli_has_no_operation_that_the_catalogue_lacks() {
+        let known: Vec<String> = CATALOGUE.iter().map(|o| o.command.join(" ")).collect();
+        let command = Cli::command();
+        for top in command.get_subcommands().filter(|c| !c.is_hide_set()) {
+            let leaves: Vec<String> = match top.get_subcommands().next() {
+                None => vec![top.get_name().to_owned()],
+                Some(_) => top
+                    .get_subcommands()
+                    .map(|sub| format!("{} {}", top.get_name(), sub.get_name()))
+                    .collect(),
+            };
+            for leaf in leaves.iter().filter(|leaf| *leaf != "completions") {
+                assert!(known.contains(leaf), "`pyro {leaf}` is not in the catalogue");
+            }
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! One function for each command.
+
+mod doctor;
+mod environment;
+mod exec;
+mod review;
+mod supervise;
+mod workspace;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use clap::CommandFactory as _;
+use pyro_contract::{Error, Result};
+use pyro_workspace::Pyro;
+
+use crate::cli::{Cli, Command, WorkspaceCommand};
+use crate::ui::Ui;
+
+pub(crate) use supervise::close_strangers;
+
+/// Runs a command; its exit code, unless it failed.
+pub(crate) async fn dispatch(command: Command, ui: &Ui) -> Result<u8> {
+    match command {
+        Command::Supervise(args) => return supervise::run(args).await,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "pyro", &mut script);
+            std::io::stdout()
+                .write_all(&script)
+                .map_err(|error| Error::io("cannot write to stdout", &error))?;
+            return Ok(0);
+        }
+        _ => {}
+    }
+    let pyro = Pyro::from_environment(own_program()?)?;
+    match command {
+        Command::Run(args) => exec::run_once(&pyro, args, ui).await,
+        Command::Env(command) => environment::run(&pyro, command, ui).await,
+        Command::Doctor(args) => doctor::run(&pyro, args, ui).await,
+        Command::Workspace(command) => match *command {
+            WorkspaceCommand::Exec { workspace, exec } => {
+                exec::in_workspace(&pyro, &workspace, exec, ui).await
+            }
+            WorkspaceCommand::Diff { workspace, stat, name_only, nul, output } => {
+                let form = review::DiffForm::new(stat, name_only, nul, output);
+                review::diff(&pyro, &workspace, form, ui).await
+            }
+            WorkspaceCommand::Export { workspace, path, output, force } => {
+                review::export(&pyro, &workspace, path, output, force, ui).await
+            }
+            other => workspace::run(&pyro, other, ui).await,
+        },
+        Command::Supervise(_) | Command::Completions { .. } => Ok(0),
+    }
+}
+
+/// This program, which is also the supervisor.
+fn own_program() -> Result<PathBuf> {
+    std::env::current_exe().map_err(|error| Error::io("cannot find pyro's own program", &error))
+}

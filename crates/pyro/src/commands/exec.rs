@@ -1,0 +1,205 @@
+//! `run` and `workspace exec`: a command's streams are ours while it runs.
+
+use std::io::Write as _;
+
+use pyro_contract::exec::{ExecOutcome, ExecRequest, ExecResult, Stream};
+use pyro_contract::name::WorkspaceRef;
+use pyro_contract::{Error, ErrorCode, Result};
+use pyro_workspace::{ExecEvent, ExecInput, ExecSession, Pyro};
+use tokio::io::AsyncReadExt as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::workspace::create_request;
+use crate::cli::{ExecArgs, RunArgs};
+use crate::ui::{Ui, write_stdout};
+
+/// With `--json`, this much of each stream is held for the one document at the end.
+const JSON_CAP: usize = 1 << 20;
+
+pub(super) async fn run_once(pyro: &Pyro, args: RunArgs, ui: &Ui) -> Result<u8> {
+    let request = ExecRequest {
+        cwd: args.cwd,
+        user: args.user,
+        timeout_seconds: args.timeout_seconds,
+        stdin: ui.passes_stdin(),
+        ..ExecRequest::new(args.argv)
+    };
+    request.validate()?;
+    let create = create_request(args.machine)?;
+    let bar = ui.progress();
+    let created = pyro.create_ephemeral(create, &bar.watch()).await;
+    bar.finish();
+    let workspace = created?;
+    ui.note_acceleration(&workspace.status);
+    let ended = async { follow(workspace.exec(&request).await?, ui).await }.await;
+    workspace.end().await;
+    ended
+}
+
+pub(super) async fn in_workspace(
+    pyro: &Pyro,
+    workspace: &WorkspaceRef,
+    args: ExecArgs,
+    ui: &Ui,
+) -> Result<u8> {
+    let request = ExecRequest {
+        cwd: args.cwd,
+        env: args.env,
+        user: args.user,
+        timeout_seconds: args.timeout_seconds,
+        stdin: !args.detach && ui.passes_stdin(),
+        detach: args.detach,
+        ..ExecRequest::new(args.argv)
+    };
+    let session = pyro.exec(workspace, &request).await?;
+    if request.detach {
+        let sequence = session.sequence;
+        if ui.json() {
+            ui.print_json(&serde_json::json!({ "sequence": sequence }))?;
+        } else {
+            ui.note(&format!(
+                "command {sequence} runs on; `pyro workspace logs {}` shows its output",
+                workspace.as_str()
+            ));
+        }
+        return Ok(0);
+    }
+    follow(session, ui).await
+}
+
+/// Carries a command's streams until it ends.
+async fn follow(session: ExecSession, ui: &Ui) -> Result<u8> {
+    let ExecSession { mut output, input, .. } = session;
+    let mut collected = Collected::default();
+    let mut feeder = tokio::spawn(feed(input, ui.passes_stdin()));
+    let _stop_feeding = AbortOnDrop(feeder.abort_handle());
+    let outcome = loop {
+        let event = tokio::select! {
+            event = output.next() => event?,
+            // Only a second interrupt ends the feeder while the command runs.
+            _ = &mut feeder => {
+                return Err(Error::new(
+                    ErrorCode::Cancelled,
+                    "interrupted; the command and all it started were ended",
+                ));
+            }
+        };
+        match event {
+            Some(ExecEvent::Output(stream, bytes)) if ui.json() => collected.push(stream, &bytes),
+            Some(ExecEvent::Output(stream, bytes)) => {
+                // Our reader may be slow: block here, off the async threads, and let the command
+                // block with us.
+                tokio::task::block_in_place(|| pass_on(stream, &bytes))?;
+            }
+            Some(ExecEvent::Exit(outcome)) => break outcome,
+            None => {
+                return Err(Error::new(
+                    ErrorCode::MachineFailed,
+                    "the connection to the workspace was lost while the command ran",
+                )
+                .with_hint("`pyro workspace status` tells its state"));
+            }
+        }
+    };
+    if ui.json() {
+        ui.print_json(&collected.into_result(outcome.clone()))?;
+    } else {
+        explain(&outcome, ui);
+    }
+    Ok(outcome.shell_code())
+}
+
+fn pass_on(stream: Stream, bytes: &[u8]) -> Result<()> {
+    match stream {
+        Stream::Stdout => write_stdout(bytes),
+        Stream::Stderr => std::io::stderr()
+            .write_all(bytes)
+            .map_err(|error| Error::io("cannot write to stderr", &error)),
+    }
+}
+
+/// What a bare exit code would leave the user to guess.
+fn explain(outcome: &ExecOutcome, ui: &Ui) {
+    if outcome.timed_out {
+        ui.note("the command ran out of time; it and all it started were ended");
+    } else if outcome.oom_killed {
+        ui.note("the machine ran out of memory and killed the command; --mem-mib gives it more");
+    }
+}
+
+/// Passes stdin and signals on. Ends only when the user insists on an end.
+async fn feed(mut input: ExecInput, stdin: bool) {
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    let mut source = tokio::io::stdin();
+    let mut buffer = vec![0; 32 << 10];
+    let mut open = stdin;
+    let mut asked = false;
+    loop {
+        let number = tokio::select! {
+            _ = interrupt.recv() => 2,
+            _ = terminate.recv() => 15,
+            read = source.read(&mut buffer), if open => {
+                let sent = match read {
+                    Ok(0) | Err(_) => { open = false; input.close_stdin().await }
+                    Ok(count) => {
+                        let data = buffer.get(..count).unwrap_or_default();
+                        // A command that does not read must not keep signals from being heard.
+                        tokio::select! {
+                            sent = input.stdin(data) => sent,
+                            _ = interrupt.recv() => return,
+                            _ = terminate.recv() => return,
+                        }
+                    }
+                };
+                // The command may have ended; the other half will hear of it.
+                open &= sent.is_ok();
+                continue;
+            }
+        };
+        if std::mem::replace(&mut asked, true) {
+            return;
+        }
+        let _ = input.signal(number).await;
+    }
+}
+
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Both streams, as far as one JSON document should hold them.
+#[derive(Default)]
+struct Collected {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    truncated: bool,
+}
+
+impl Collected {
+    fn push(&mut self, stream: Stream, bytes: &[u8]) {
+        let buffer = match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        };
+        let room = JSON_CAP.saturating_sub(buffer.len());
+        self.truncated |= bytes.len() > room;
+        buffer.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+    }
+
+    fn into_result(self, outcome: ExecOutcome) -> ExecResult {
+        ExecResult {
+            outcome,
+            stdout: String::from_utf8_lossy(&self.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&self.stderr).into_owned(),
+            truncated: self.truncated,
+        }
+    }
+}

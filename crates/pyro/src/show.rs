@@ -1,0 +1,245 @@
+//! Results as a person reads them.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use pyro_contract::exec::{JournalCommand, Stream};
+use pyro_contract::operation::{Check, CheckStatus};
+use pyro_contract::workspace::{Acceleration, Seed, WorkspaceStatus};
+
+/// Columns as wide as their widest cell, two spaces apart; the last is not padded.
+pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        let head = header.get(column).map_or(0, |cell| cell.len());
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0).max(head)
+    };
+    let mut text = String::new();
+    let head: Vec<String> = header.iter().map(ToString::to_string).collect();
+    for row in std::iter::once(&head).chain(rows) {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let width = width(column);
+            let _ = write!(line, "{cell:width$}  ");
+        }
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+pub(crate) fn workspaces(list: &[WorkspaceStatus]) -> String {
+    let now = Timestamp::now();
+    let rows: Vec<Vec<String>> = list
+        .iter()
+        .map(|workspace| {
+            vec![
+                workspace.id.to_string(),
+                workspace.name.as_ref().map_or("-".into(), ToString::to_string),
+                workspace.state.to_string(),
+                workspace.environment.to_string(),
+                bytes(workspace.disk_used_bytes),
+                ago(now, workspace.last_activity_at),
+            ]
+        })
+        .collect();
+    table(&["ID", "NAME", "STATE", "ENVIRONMENT", "DISK", "ACTIVE"], &rows)
+}
+
+pub(crate) fn workspace(status: &WorkspaceStatus) -> String {
+    let now = Timestamp::now();
+    let mut rows: Vec<(&str, String)> = vec![("id", status.id.to_string())];
+    if let Some(name) = &status.name {
+        rows.push(("name", name.to_string()));
+    }
+    rows.push(("state", status.state.to_string()));
+    rows.push(("environment", status.environment.to_string()));
+    let engine = match status.acceleration {
+        Some(Acceleration::Hardware) => format!("{} (hardware virtualization)", status.engine),
+        Some(Acceleration::Emulated) => format!("{} (emulated)", status.engine),
+        None => status.engine.to_string(),
+    };
+    rows.push(("engine", engine));
+    if let Some(kernel) = &status.kernel_release {
+        rows.push(("kernel", kernel.clone()));
+    }
+    let shape = status.shape;
+    rows.push((
+        "machine",
+        format!(
+            "{} vCPU, {} MiB memory, {} MiB disk",
+            shape.vcpu_count, shape.mem_mib, shape.disk_mib
+        ),
+    ));
+    rows.push(("seed", seed(status)));
+    for (key, value) in &status.labels {
+        rows.push(("label", format!("{key}={value}")));
+    }
+    rows.push(("created", ago(now, status.created_at)));
+    rows.push(("active", ago(now, status.last_activity_at)));
+    if let Some(stops_at) = status.stops_at {
+        rows.push(("stops at", stops_at.to_string()));
+    }
+    rows.push(("disk used", bytes(status.disk_used_bytes)));
+    if status.running_commands > 0 {
+        rows.push(("running", format!("{} commands", status.running_commands)));
+    }
+    if let Some(error) = &status.error {
+        rows.push(("reason", error.message.clone()));
+        for line in error.cause.iter().flat_map(|cause| cause.lines()) {
+            rows.push(("", line.to_owned()));
+        }
+        if let Some(hint) = &error.hint {
+            rows.push(("hint", hint.clone()));
+        }
+    }
+    rows.iter().fold(String::new(), |mut text, (key, value)| {
+        let _ = writeln!(text, "{key:12} {value}");
+        text
+    })
+}
+
+fn seed(status: &WorkspaceStatus) -> String {
+    let seed = &status.seed;
+    let source = match &seed.source {
+        Seed::Empty => return "nothing".into(),
+        Seed::Path { path } => path.clone(),
+        Seed::Git { repository, .. } => match &seed.commit {
+            Some(commit) => format!("{repository} at {}", commit.get(..12).unwrap_or(commit)),
+            None => repository.clone(),
+        },
+    };
+    let mut text = format!("{source} ({} entries, {})", seed.entries, bytes(seed.bytes));
+    if seed.skipped_count > 0 {
+        let _ = write!(text, ", {} left out", seed.skipped_count);
+    }
+    text
+}
+
+pub(crate) fn journal(commands: &[JournalCommand]) -> String {
+    let mut text = String::new();
+    for command in commands {
+        let ended = match (&command.outcome, &command.error) {
+            (Some(outcome), _) if outcome.timed_out => "timed out".into(),
+            (Some(outcome), _) if outcome.oom_killed => "out of memory".into(),
+            (Some(outcome), _) => match (outcome.exit_code, outcome.signal) {
+                (Some(code), _) => format!("exit {code}"),
+                (None, Some(signal)) => format!("signal {signal}"),
+                (None, None) => "ended".into(),
+            },
+            (None, Some(error)) => error.clone(),
+            (None, None) => "running".into(),
+        };
+        let duration = command
+            .outcome
+            .as_ref()
+            .map_or(String::new(), |o| format!(", {:.1} s", Seconds(o.duration_ms).as_f64()));
+        let _ = writeln!(
+            text,
+            "#{} {} {} [{ended}{duration}]",
+            command.sequence,
+            command.started_at.strftime("%F %T"),
+            shell_words(&command.argv)
+        );
+        for (index, chunk) in command.output.iter().enumerate() {
+            let mark = if chunk.stream == Stream::Stderr { "! " } else { "  " };
+            for line in chunk.text.lines() {
+                let _ = writeln!(text, "{mark}{}", harmless(line));
+            }
+            if index == 0 && command.omitted_bytes > 0 {
+                let _ = writeln!(text, "  … {} left out …", bytes(command.omitted_bytes));
+            }
+        }
+    }
+    text
+}
+
+struct Seconds(u64);
+
+impl Seconds {
+    fn as_f64(&self) -> f64 {
+        std::time::Duration::from_millis(self.0).as_secs_f64()
+    }
+}
+
+/// The words as a shell would take them.
+fn shell_words(words: &[String]) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
+    let quoted = words.iter().map(|word| {
+        if !word.is_empty() && word.chars().all(plain) {
+            word.clone()
+        } else {
+            format!("'{}'", harmless(word).replace('\'', r"'\''"))
+        }
+    });
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
+/// Text of the guest's that cannot drive the terminal.
+fn harmless(text: &str) -> String {
+    let escape = |c: char| {
+        if c.is_control() && c != '\t' { c.escape_default().to_string() } else { c.to_string() }
+    };
+    text.chars().map(escape).collect()
+}
+
+pub(crate) fn checks(checks: &[Check]) -> String {
+    let mut text = String::new();
+    for check in checks {
+        let mark = match check.status {
+            CheckStatus::Ok => "ok     ",
+            CheckStatus::Warning => "warning",
+            CheckStatus::Failed => "FAILED ",
+        };
+        let _ = writeln!(text, "{mark}  {}: {}", check.name, check.found);
+        if check.status != CheckStatus::Ok {
+            let _ = writeln!(text, "         why: {}", check.why);
+            if let Some(fix) = &check.fix {
+                let _ = writeln!(text, "         fix: {fix}");
+            }
+        }
+    }
+    text
+}
+
+/// `1.5 MiB`.
+pub(crate) fn bytes(count: u64) -> String {
+    indicatif::BinaryBytes(count).to_string()
+}
+
+/// `3 min ago`.
+fn ago(now: Timestamp, then: Timestamp) -> String {
+    let seconds = now.duration_since(then).as_secs().max(0);
+    match seconds {
+        0..60 => format!("{seconds} s ago"),
+        60..3600 => format!("{} min ago", seconds / 60),
+        3600..86_400 => format!("{} h ago", seconds / 3600),
+        _ => format!("{} days ago", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let rows = vec![vec!["a".into(), "bb".into()], vec!["ccc".into(), "d".into()]];
+        assert_eq!(table(&["X", "Y"], &rows), "X    Y\na    bb\nccc  d\n");
+    }
+
+    #[test]
+    fn what_the_guest_printed_cannot_drive_the_terminal() {
+        assert_eq!(harmless("\u{1b}[2Jx\ty"), "\\u{1b}[2Jx\ty");
+        assert_eq!(shell_words(&["sh".into(), "-c".into(), "it's".into()]), r"sh -c 'it'\''s'");
+    }
+
+    #[test]
+    fn ages_are_rounded_to_one_unit() {
+        let now = Timestamp::now();
+        let then = |seconds| now - jiff::SignedDuration::from_secs(seconds);
+        assert_eq!(ago(now, then(5)), "5 s ago");
+        assert_eq!(ago(now, then(125)), "2 min ago");
+        assert_eq!(ago(now, then(90_000)), "1 days ago");
+    }
+}

@@ -1,0 +1,19 @@
+//! End-to-end tests: the built `pyro`, driven as a person would, on real machines.
+//!
+//! They use the environments of the store that `PYRO_TEST_HOME` names (`make test` fills it) and keep everything else
+//! in a home of their own, which must be empty of workspaces, processes and mounts afterwards.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // all of this crate is a test
+
+mod crash;
+mod diff;
+mod exec;
+mod export;
+mod failures;
+mod harness;
+mod lifecycle;
+mod output;
+mod run;
+mod seeds;
+mod store;
+mod together;
