@@ -2,7 +2,7 @@
 
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: demo test build setup lint bench clean
+.PHONY: demo test build setup lint bench reference clean
 
 demo: build ## set up, build, and run the main job on real input
 	@target/release/pyro env pull debian:12
@@ -29,6 +29,9 @@ lint: ## what CI checks besides the tests
 
 bench: build ## measure; prints ratios
 	cargo bench --locked -p pyro --bench diff_cost
+
+reference: ## write docs/public-contract.md anew
+	PYRO_WRITE_REFERENCE=1 cargo test --release --locked -p pyro --bin pyro reference
 
 clean:
 	cargo clean

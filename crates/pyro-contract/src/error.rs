@@ -50,6 +50,30 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// Every code, in the order of the reference.
+    pub const ALL: &[Self] = &[
+        Self::InvalidArgument,
+        Self::NotFound,
+        Self::AlreadyExists,
+        Self::WrongState,
+        Self::Busy,
+        Self::Cancelled,
+        Self::Timeout,
+        Self::NoSpace,
+        Self::PermissionDenied,
+        Self::MissingDependency,
+        Self::Damaged,
+        Self::EnvironmentUnavailable,
+        Self::InvalidSeed,
+        Self::MachineFailed,
+        Self::GuestMisbehaved,
+        Self::UnsafeTarget,
+        Self::TooLarge,
+        Self::Unsupported,
+        Self::Io,
+        Self::Internal,
+    ];
+
     /// The code as it stands in JSON: `not_found`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -158,3 +182,17 @@ impl Error {
 
 /// A result that a door can render as it is.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_codes_is_the_schemas() {
+        let schema = schemars::schema_for!(ErrorCode);
+        let variants = schema.get("oneOf").and_then(|variants| variants.as_array()).unwrap();
+        let listed: Vec<_> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+        let known: Vec<_> = variants.iter().map(|v| v["const"].as_str().unwrap()).collect();
+        assert_eq!(listed, known);
+    }
+}

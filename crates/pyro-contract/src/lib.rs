@@ -6,6 +6,7 @@
 //! [`operation::CATALOGUE`] lists the operations they must all offer.
 
 pub mod diff;
+pub mod document;
 pub mod environment;
 pub mod error;
 pub mod exec;

@@ -105,6 +105,32 @@ pub struct OfEnvironment {
     pub environment: EnvironmentRef,
 }
 
+/// Looks into one environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct InspectRequest {
+    /// Its reference.
+    pub environment: EnvironmentRef,
+    /// Read all of it and compare it with its digest.
+    #[serde(default)]
+    pub verify: bool,
+}
+
+/// Drops what is not needed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PruneRequest {
+    /// Also what the next workspace would need again: the current kernel and boot images.
+    #[serde(default)]
+    pub all: bool,
+}
+
+/// Checks this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DoctorRequest {
+    /// Run the commands that mend what is missing.
+    #[serde(default)]
+    pub fix: bool,
+}
+
 /// Nothing to say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Nothing {}
@@ -166,9 +192,9 @@ operations! {
         "List the environments that are cached, and those that can be.";
     "env_pull", ["env", "pull"], OfEnvironment => crate::environment::EnvironmentInfo, Writes,
         "Fetch an environment into the cache.";
-    "env_inspect", ["env", "inspect"], OfEnvironment => crate::environment::EnvironmentDetails, Reads,
+    "env_inspect", ["env", "inspect"], InspectRequest => crate::environment::EnvironmentDetails, Reads,
         "Show what an environment holds.";
-    "env_prune", ["env", "prune"], Nothing => crate::environment::PruneReport, Destroys,
+    "env_prune", ["env", "prune"], PruneRequest => crate::environment::PruneReport, Destroys,
         "Drop cached environments that no workspace uses.";
     "workspace_create", ["workspace", "create"], CreateRequest => WorkspaceStatus, Writes,
         "Create and start a workspace from an environment and a seed.";
@@ -190,7 +216,7 @@ operations! {
         "Show what changed in /workspace since it was seeded.";
     "workspace_export", ["workspace", "export"], ExportRequest => Exported, Writes,
         "Copy a file or tree out of a workspace.";
-    "doctor", ["doctor"], Nothing => Vec<Check>, Reads,
+    "doctor", ["doctor"], DoctorRequest => Vec<Check>, Writes,
         "Check what this host offers, and say how to mend what is missing.";
 }
 

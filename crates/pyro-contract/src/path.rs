@@ -16,7 +16,9 @@ pub struct BytePath(#[schemars(with = "PathRepr")] Vec<u8>);
 
 #[derive(Serialize, Deserialize, JsonSchema)]
 struct PathRepr {
+    /// The path, readable; where its bytes are not UTF-8 they are replaced.
     path: String,
+    /// The exact bytes, if they are not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     path_base64: Option<String>,
 }

@@ -7,7 +7,6 @@ mod review;
 mod supervise;
 mod workspace;
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::CommandFactory as _;
@@ -15,7 +14,8 @@ use pyro_contract::{Error, Result};
 use pyro_workspace::Pyro;
 
 use crate::cli::{Cli, Command, WorkspaceCommand};
-use crate::ui::Ui;
+use crate::reference;
+use crate::ui::{Ui, write_stdout};
 
 pub(crate) use supervise::close_strangers;
 
@@ -26,11 +26,12 @@ pub(crate) async fn dispatch(command: Command, ui: &Ui) -> Result<u8> {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "pyro", &mut script);
-            std::io::stdout()
-                .write_all(&script)
-                .map_err(|error| Error::io("cannot write to stdout", &error))?;
-            return Ok(0);
+            return write_stdout(&script).map(|()| 0);
         }
+        Command::Contract if ui.json() => {
+            return ui.print_json(&pyro_contract::document::contract()).map(|()| 0);
+        }
+        Command::Contract => return write_stdout(reference::markdown().as_bytes()).map(|()| 0),
         _ => {}
     }
     let pyro = Pyro::from_environment(own_program()?)?;
@@ -51,7 +52,7 @@ pub(crate) async fn dispatch(command: Command, ui: &Ui) -> Result<u8> {
             }
             other => workspace::run(&pyro, other, ui).await,
         },
-        Command::Supervise(_) | Command::Completions { .. } => Ok(0),
+        Command::Supervise(_) | Command::Completions { .. } | Command::Contract => Ok(0),
     }
 }
 

@@ -2,6 +2,9 @@
 
 mod cli;
 mod commands;
+#[cfg(test)]
+mod parity;
+mod reference;
 mod show;
 mod ui;
 

@@ -27,6 +27,13 @@ impl Ephemeral {
     /// Starts a command in it.
     pub async fn exec(&self, request: &ExecRequest) -> Result<ExecSession> {
         request.validate()?;
+        if request.detach {
+            return Err(Error::new(
+                ErrorCode::InvalidArgument,
+                "a workspace for one command has nothing left to be detached from",
+            )
+            .with_hint("create a workspace, and run the command in it with `--detach`"));
+        }
         client::exec(&self.dir, request).await
     }
 

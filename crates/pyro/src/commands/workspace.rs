@@ -64,9 +64,7 @@ pub(super) async fn run(pyro: &Pyro, command: WorkspaceCommand, ui: &Ui) -> Resu
 }
 
 async fn create(pyro: &Pyro, args: CreateArgs, ui: &Ui) -> Result<u8> {
-    let mut request = create_request(args.machine)?;
-    request.name = args.name;
-    request.labels = args.labels.into_iter().map(|label| (label.key, label.value)).collect();
+    let request = create_request(args.machine)?;
     let bar = ui.progress();
     let created = pyro.create(request, &bar.watch()).await;
     bar.finish();
@@ -132,6 +130,8 @@ pub(super) fn create_request(args: MachineArgs) -> Result<CreateRequest> {
     };
     Ok(CreateRequest {
         seed,
+        name: args.name,
+        labels: args.labels.into_iter().map(|label| (label.key, label.value)).collect(),
         engine: args.engine,
         shape: Shape {
             vcpu_count: args.vcpu_count,
