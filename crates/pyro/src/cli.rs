@@ -58,7 +58,7 @@ Examples:
   echo 'print(6*7)' | pyro run debian:12 -- python3 -
 
 The exit code is the command's; 124 if it ran out of time, 125 if pyro itself failed.")]
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Environments: the root filesystems that workspaces are made from
     #[command(subcommand)]
     Env(EnvCommand),

@@ -36,7 +36,7 @@ pub(crate) async fn dispatch(command: Command, ui: &Ui) -> Result<u8> {
     }
     let pyro = Pyro::from_environment(own_program()?)?;
     match command {
-        Command::Run(args) => exec::run_once(&pyro, args, ui).await,
+        Command::Run(args) => exec::run_once(&pyro, *args, ui).await,
         Command::Env(command) => environment::run(&pyro, command, ui).await,
         Command::Doctor(args) => doctor::run(&pyro, args, ui).await,
         Command::Workspace(command) => match *command {
