@@ -2,6 +2,7 @@
 
 use std::io;
 
+use pyro_contract::workspace::EngineKind;
 use pyro_contract::{Error, ErrorCode};
 use pyro_layers::LayerError;
 
@@ -43,6 +44,22 @@ pub enum EngineError {
     /// The machine's byte stream was taken before.
     #[error("the machine's stream is taken")]
     StreamTaken,
+    /// The machine's monitor refused an order, or did not answer.
+    #[error("the machine did not carry out {order:?}")]
+    Order {
+        /// Which.
+        order: &'static str,
+        /// What it said.
+        said: String,
+    },
+    /// This engine cannot do that, here or at all.
+    #[error("the {engine} engine has no {what} here")]
+    Unsupported {
+        /// Which engine.
+        engine: EngineKind,
+        /// What was asked for, a plural.
+        what: &'static str,
+    },
 }
 
 impl EngineError {
@@ -50,6 +67,10 @@ impl EngineError {
     pub fn io<E: Into<io::Error>>(attempt: impl Into<String>) -> impl FnOnce(E) -> Self {
         let attempt = attempt.into();
         move |source| Self::Io { attempt, source: source.into() }
+    }
+
+    pub(crate) fn unsupported(engine: EngineKind, what: &'static str) -> Self {
+        Self::Unsupported { engine, what }
     }
 }
 
@@ -64,12 +85,17 @@ impl From<EngineError> for Error {
             EngineError::Launch { said } => Self::new(ErrorCode::MachineFailed, message)
                 .with_cause(said)
                 .with_hint("`pyro doctor` checks what this host offers"),
+            EngineError::Order { said, .. } => Self::new(ErrorCode::MachineFailed, message)
+                .with_cause(said)
+                .with_hint("stop and start the workspace; if it stays so, `pyro doctor`"),
             EngineError::Io { source, .. } => Self::io(message, &source),
             EngineError::Storage { said } => Self::new(ErrorCode::Io, message)
                 .with_cause(said)
                 .with_hint("`pyro doctor` checks what this host offers"),
             EngineError::Layer(source) => Self::from(source),
             EngineError::StreamTaken => Self::new(ErrorCode::Internal, message),
+            EngineError::Unsupported { .. } => Self::new(ErrorCode::Unsupported, message)
+                .with_hint("`pyro doctor` lists what each engine can do on this host"),
         }
     }
 }

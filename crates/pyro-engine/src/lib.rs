@@ -23,20 +23,25 @@ pub use error::EngineError;
 /// A result of this crate.
 pub type Result<T> = std::result::Result<T, EngineError>;
 
-/// What to launch. All paths are the host's; nothing is copied.
-#[derive(Debug, Clone)]
-pub struct MachineSpec {
-    /// Kernel, an uncompressed ELF.
+/// What a machine starts from: files of the environment cache, read-only and shared by many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Kernel, an uncompressed ELF. An engine that shares the host's kernel has no use for it.
     pub kernel: PathBuf,
     /// Initial ramdisk with the agent as `/init` and the kernel's modules.
     pub initramfs: PathBuf,
-    /// The environment: an erofs image, read-only, shared by many machines.
+    /// The root filesystem: an erofs image.
     pub environment: PathBuf,
-    /// The baseline of `/workspace`: an erofs image, read-only.
-    pub baseline: PathBuf,
-    /// Where [`Engine::create_storage`] made this machine's own storage.
+}
+
+/// What to launch.
+#[derive(Debug, Clone)]
+pub struct MachineSpec {
+    /// What it starts from.
+    pub image: Image,
+    /// Where [`Engine::create_storage`] or [`Engine::clone_storage`] made this machine's storage.
     pub storage: PathBuf,
-    /// A directory for this run's leftovers (console log); emptied by whoever launches.
+    /// A directory for this run's leftovers; emptied by whoever launches.
     pub runtime_dir: PathBuf,
     /// Virtual CPUs.
     pub vcpu_count: u8,
@@ -68,6 +73,24 @@ pub struct Probe {
     pub fix: Option<String>,
 }
 
+/// What an engine's machines can do besides running.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// [`Machine::pause`] and [`Machine::resume`].
+    pub pause: bool,
+    /// [`Engine::prepare`] and [`Engine::restore`].
+    pub templates: bool,
+}
+
+/// What a machine takes from the host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time so far.
+    pub cpu: Duration,
+    /// Its share of the host's memory, bytes: pages that it shares with others count in part.
+    pub memory_bytes: u64,
+}
+
 /// How a machine ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Exit {
@@ -90,15 +113,39 @@ pub trait Engine: Send + Sync {
     /// Whether and how it works on this host. Takes milliseconds, never hangs.
     fn probe(&self) -> Probe;
 
+    /// What its machines can do on this host.
+    fn capabilities(&self) -> Capabilities;
+
     /// Makes the empty writable storage of a new machine at `storage`, at most `disk_mib` large.
+    /// What stands there, a file or a directory, is the engine's own affair.
     fn create_storage(&self, storage: &Path, disk_mib: u32) -> Result<()>;
 
     /// Everything a machine wrote to its storage, read without the machine. The machine must be
     /// off, or its disk frozen.
     fn open_storage(&self, storage: &Path) -> Result<Storage>;
 
-    /// Starts a machine. When this returns its process runs; the agent may still be booting.
+    /// Starts a machine. When this returns it runs; the agent may still be booting.
     async fn launch(&self, spec: &MachineSpec) -> Result<Box<dyn Machine>>;
+
+    /// Boots a machine until its agent waits to be adopted and freezes it into the new directory
+    /// `template`, disk included. `spec.storage` is used up.
+    async fn prepare(&self, spec: &MachineSpec, template: &Path) -> Result<()> {
+        let _ = (spec, template);
+        Err(EngineError::unsupported(self.kind(), "templates"))
+    }
+
+    /// Makes the storage of a machine that will be restored from `template`.
+    fn clone_storage(&self, template: &Path, storage: &Path) -> Result<()> {
+        let _ = (template, storage);
+        Err(EngineError::unsupported(self.kind(), "templates"))
+    }
+
+    /// Brings a frozen machine back, held still until [`Machine::resume`]. It differs from its
+    /// siblings in nothing but its storage until it is adopted.
+    async fn restore(&self, template: &Path, spec: &MachineSpec) -> Result<Box<dyn Machine>> {
+        let _ = (template, spec);
+        Err(EngineError::unsupported(self.kind(), "templates"))
+    }
 }
 
 /// The writable layers of a machine.
@@ -112,6 +159,10 @@ pub struct Storage {
 /// A running machine. Dropping it kills it.
 #[async_trait]
 pub trait Machine: Send + Sync {
+    /// Gives the machine the baseline of `/workspace`, an erofs image on this host. To be called
+    /// once, before the agent is asked to adopt.
+    async fn insert_baseline(&self, baseline: &Path) -> Result<()>;
+
     /// The one byte stream to the agent. The first call takes it.
     async fn connect(&self) -> Result<Box<dyn AgentStream>>;
 
@@ -127,4 +178,13 @@ pub trait Machine: Send + Sync {
 
     /// Ends it now, and waits for that at most `patience`.
     async fn kill(&self, patience: Duration);
+
+    /// Holds the whole machine still; its memory stays.
+    async fn pause(&self) -> Result<()>;
+
+    /// Lets a machine go on that was paused, or restored.
+    async fn resume(&self) -> Result<()>;
+
+    /// What it takes from the host at this moment.
+    async fn usage(&self) -> Result<Usage>;
 }

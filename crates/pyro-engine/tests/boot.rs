@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use pyro_engine::qemu::QemuEngine;
-use pyro_engine::{Engine, EngineError, Exit};
+use pyro_engine::{Engine, EngineError, Exit, MachineSpec};
 use pyro_wire::v1::exec_output::Output;
 use pyro_wire::v1::{
     ExecStart, FreezeRequest, ReadFileRequest, WriteFileInput, WriteFileStart, write_file_input,
@@ -209,14 +209,25 @@ async fn a_machine_that_dies_says_why() {
     assert!(matches!(machine.exited().await, Exit::Died(_)));
     assert!(client.adopt(adoption()).await.is_err());
 
-    // A disk that is none: the guest cannot come up, and its console tells.
+    // A baseline that is none: the machine cannot be adopted.
     std::fs::write(lab.path("baseline"), vec![0; 4096]).unwrap();
     let machine = QemuEngine::default().launch(&lab.spec).await.unwrap();
+    machine.insert_baseline(&lab.path("baseline")).await.unwrap();
+    let mut client = pyro_wire::agent(machine.connect().await.unwrap());
+    let refused = client.adopt(adoption()).await.unwrap_err();
+    assert!(refused.message().contains("cannot mount the disk \"base\""), "{refused}");
+    machine.kill(Duration::from_secs(2)).await;
+
+    // A disk that is none: the guest cannot come up, and its console tells.
+    let disk = lab.path("no disk");
+    std::fs::write(&disk, vec![0; 1 << 20]).unwrap();
+    let spec = MachineSpec { storage: disk, ..lab.spec.clone() };
+    let machine = QemuEngine::default().launch(&spec).await.unwrap();
     let Exit::Died(said) = machine.exited().await else { panic!("it powered off") };
-    assert!(said.contains("pyro-guest: fatal: cannot mount the disk \"base\""), "{said}");
+    assert!(said.contains("pyro-guest: fatal: cannot mount the disk \"rw\""), "{said}");
 
     // A QEMU that refuses to start tells at once.
-    lab.spec.kernel = lab.path("seed/README.md");
+    lab.spec.image.kernel = lab.path("seed/README.md");
     let begun = Instant::now();
     let refused = QemuEngine::default().launch(&lab.spec).await.err().unwrap();
     eprintln!("refused after {:?}: {refused:?}", begun.elapsed());

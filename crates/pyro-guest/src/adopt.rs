@@ -1,4 +1,4 @@
-//! Making a machine unique: name, identity, clock, randomness.
+//! Making a machine unique: randomness, clock, name, identity, project.
 
 use std::fs;
 use std::io;
@@ -9,7 +9,8 @@ use pyro_wire::v1::{AdoptReply, AdoptRequest};
 use rustix::time::{ClockId, Timespec, clock_settime};
 use tonic::Status;
 
-use crate::sys;
+use crate::project::Project;
+use crate::{log, sys};
 
 /// tmpfs: what is bound over files of `/etc` is no change of the machine's disk.
 const RUN: &str = "/run/pyro";
@@ -18,7 +19,10 @@ const RUN: &str = "/run/pyro";
 const HOSTNAME_MAX: usize = 64;
 
 /// Takes on the identity that the host chose. Blocking.
-pub(crate) fn adopt(request: &AdoptRequest) -> Result<AdoptReply, Status> {
+pub(crate) fn adopt(
+    request: &AdoptRequest,
+    project: Option<&Project>,
+) -> Result<AdoptReply, Status> {
     check(request)?;
     // First, for everything after it may draw random numbers.
     let entropy = fs::File::open("/dev/random")
@@ -32,6 +36,9 @@ pub(crate) fn adopt(request: &AdoptRequest) -> Result<AdoptReply, Status> {
     rustix::system::sethostname(request.hostname.as_bytes())
         .map_err(|e| failed("set the host name")(e.into()))?;
     write_identity(request).map_err(failed("write the identity"))?;
+    if let Some(project) = project {
+        project.open().map_err(|error| Status::internal(log::chain(&error)))?;
+    }
     Ok(AdoptReply {
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         kernel_release: read_trimmed("/proc/sys/kernel/osrelease")?,

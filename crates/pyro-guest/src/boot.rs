@@ -7,8 +7,10 @@ use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
+use crate::disks::ByHand;
 use crate::exec::Cgroups;
 use crate::freeze::Disk;
+use crate::project::Project;
 use crate::transport::Transport;
 use crate::uevent::Uevents;
 use crate::{root, sys};
@@ -51,6 +53,7 @@ impl<T, E: Into<io::Error>> Attempt<T> for std::result::Result<T, E> {
 pub(crate) struct Machine {
     pub(crate) transport: Transport,
     pub(crate) disk: Disk,
+    pub(crate) project: Project,
     pub(crate) cgroups: Option<Cgroups>,
 }
 
@@ -64,11 +67,16 @@ pub(crate) fn boot() -> Result<Machine> {
     let disk = root::mount_disks(&uevents)?;
     let port = Transport::find_port(&uevents, PORT)
         .attempt(|| format!("cannot find the virtio-serial port {PORT:?}"))?;
-    let devices = root::enter()?;
+    let outside = root::enter()?;
     settle()?;
+    let devices = outside
+        .devices
+        .try_clone()
+        .attempt(|| "cannot keep the directory of the devices".into())?;
     Ok(Machine {
         transport: Transport::port(devices, port),
         disk,
+        project: Project::new(outside.mounts, outside.devices, uevents),
         cgroups: Cgroups::set_up(Path::new("/sys/fs/cgroup")),
     })
 }
@@ -82,6 +90,8 @@ fn load_modules(directory: &Path) -> Result<()> {
     }
     names.sort();
     for name in names {
+        let by_hand = name.to_string_lossy().contains("virtio_blk").then(ByHand::begin);
+        let _by_hand = by_hand.transpose().attempt(|| "cannot hold the disks back".into())?;
         let path = directory.join(name);
         let file = fs::File::open(&path).attempt(|| format!("cannot open {}", path.display()))?;
         match rustix::system::finit_module(&file, c"", 0) {
@@ -104,6 +114,9 @@ fn settle() -> Result<()> {
         .attempt(|| "cannot bring the loopback interface up".into())?;
     setrlimit(Resource::Nofile, OPEN_FILES).attempt(|| "cannot set RLIMIT_NOFILE".into())?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    // A command that takes the whole processor shall not keep the host from ending it. Commands do
+    // not inherit this.
+    sys::run_first().attempt(|| "cannot get ahead of the commands".into())?;
     // Were PID 1 chosen when memory runs out, the whole machine would die. Commands reset this.
     fs::write("/proc/self/oom_score_adj", "-1000")
         .attempt(|| "cannot protect the agent from the OOM killer".into())?;

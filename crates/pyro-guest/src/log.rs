@@ -13,12 +13,17 @@ pub(crate) fn line(text: &str) {
 /// Says why the machine cannot go on, with every cause, and resets it. The engine runs machines
 /// that may not reboot, so it sees a machine that died and shows the console's last lines.
 pub(crate) fn fatal(error: &dyn std::error::Error) -> ! {
-    let mut text = format!("fatal: {error}");
+    line(&format!("fatal: {}", chain(error)));
+    sys::reset()
+}
+
+/// An error with every cause.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
         let _ = write!(text, ": {cause}");
         source = cause.source();
     }
-    line(&text);
-    sys::reset()
+    text
 }

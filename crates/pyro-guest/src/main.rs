@@ -12,6 +12,7 @@ mod exec;
 mod files;
 mod freeze;
 mod log;
+mod project;
 mod reaper;
 mod root;
 mod service;
@@ -57,7 +58,7 @@ async fn serve(machine: boot::Machine) -> ! {
         Err(error) => log::fatal(&boot::BootError::new("cannot watch children", error)),
     }
     let mut transport: Transport = machine.transport;
-    let agent = AgentService::new(reaper, machine.disk, machine.cgroups);
+    let agent = AgentService::new(reaper, machine.disk, Some(machine.project), machine.cgroups);
     log::line("ready");
     loop {
         let stream = match transport.accept().await {

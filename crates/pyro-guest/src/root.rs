@@ -1,4 +1,5 @@
-//! The root that user code sees: two overlays and the usual kernel filesystems.
+//! The root that user code sees: an overlay and the usual kernel filesystems; a second overlay, the
+//! project, comes later (`project.rs`).
 //!
 //! The disks are mounted in the kernel's initial root, which is then covered by the overlay
 //! (`MS_MOVE` onto `/`, chroot): they stay mounted there, out of reach of any path, while
@@ -13,13 +14,15 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, makedev, mknodat};
 use rustix::mount::{MountFlags, mount, mount_move};
 
 use crate::boot::{Attempt, Result};
-use crate::disks;
-use crate::freeze::Disk;
+use crate::disks::{self, Disk};
+use crate::freeze;
 use crate::uevent::Uevents;
 
-const ENV: &str = "/mnt/env";
-const BASE: &str = "/mnt/base";
-const RW: &str = "/mnt/rw";
+/// Where the disks are mounted. Paths below it are relative, for later it is known by a descriptor.
+const MOUNTS: &str = "/mnt";
+const ENV: &str = "env";
+pub(crate) const BASE: &str = "base";
+const RW: &str = "rw";
 const ROOT: &str = "/mnt/root";
 
 /// `redirect_dir`, `metacopy` and `index` would put more into the upper directory than plain files,
@@ -58,21 +61,29 @@ pub(crate) fn mount_early() -> Result<()> {
     kernel_fs("devtmpfs", "/dev", MountFlags::empty(), "")
 }
 
-/// Mounts the three disks and the two overlays, not yet as the root.
-pub(crate) fn mount_disks(uevents: &Uevents) -> Result<Disk> {
-    let read_only = MountFlags::RDONLY | MountFlags::NODEV;
-    disk(uevents, disks::ENVIRONMENT, ENV, "erofs", read_only, "")?;
-    disk(uevents, disks::BASELINE, BASE, "erofs", read_only, "")?;
-    disk(uevents, disks::WRITABLE, RW, "ext4", MountFlags::NOATIME, EXT4)?;
-    overlay(ENV, "machine", ROOT)?;
-    overlay(BASE, "workspace", &format!("{ROOT}/workspace"))?;
-    let handle = open_dir(RW)?;
-    Ok(Disk::new(handle))
+/// What [`enter`] leaves outside of the new root.
+pub(crate) struct Outside {
+    pub(crate) mounts: OwnedFd,
+    pub(crate) devices: OwnedFd,
 }
 
-/// Makes the overlay the root of this process, hence of all others. Returns the old `/dev`, where
-/// the host's port is.
-pub(crate) fn enter() -> Result<OwnedFd> {
+/// Mounts environment and writable disk and stacks them, not yet as the root.
+pub(crate) fn mount_disks(uevents: &Uevents) -> Result<freeze::Disk> {
+    std::env::set_current_dir(MOUNTS).attempt(|| format!("cannot enter {MOUNTS}"))?;
+    let read_only = MountFlags::RDONLY | MountFlags::NODEV;
+    let node = |disk| -> Result<String> {
+        let node =
+            disks::attach(uevents, disk).attempt(|| format!("cannot find the disk {disk:?}"))?;
+        Ok(format!("/dev/{node}"))
+    };
+    mount_disk(&node(Disk::Environment)?, ENV, "erofs", read_only, "")?;
+    mount_disk(&node(Disk::Writable)?, RW, "ext4", MountFlags::NOATIME, EXT4)?;
+    overlay(ENV, "machine", ROOT)?;
+    Ok(freeze::Disk::new(open_dir(RW)?))
+}
+
+/// Makes the overlay the root of this process, hence of all others.
+pub(crate) fn enter() -> Result<Outside> {
     let plain = MountFlags::NOSUID | MountFlags::NOEXEC | MountFlags::NODEV;
     kernel_fs("proc", &at("proc"), plain, "")?;
     kernel_fs("sysfs", &at("sys"), plain, "")?;
@@ -113,12 +124,12 @@ pub(crate) fn enter() -> Result<OwnedFd> {
         fs::set_permissions(at("tmp"), fs::Permissions::from_mode(0o1777))
             .attempt(|| "cannot set the mode of /tmp".into())?;
     }
-    let devices = open_dir("/dev")?;
+    let outside = Outside { mounts: open_dir(MOUNTS)?, devices: open_dir("/dev")? };
     std::env::set_current_dir(ROOT).attempt(|| format!("cannot enter {ROOT}"))?;
     mount_move(".", "/").attempt(|| "cannot move the root into place".into())?;
     rustix::process::chroot(".").attempt(|| "cannot change the root".into())?;
     std::env::set_current_dir("/").attempt(|| "cannot enter the new root".into())?;
-    Ok(devices)
+    Ok(outside)
 }
 
 fn at(path: &str) -> String {
@@ -141,24 +152,22 @@ fn kernel_fs(kind: &str, target: &str, flags: MountFlags, options: &str) -> Resu
         .attempt(|| format!("cannot mount {kind} at {target}"))
 }
 
-fn disk(
-    uevents: &Uevents,
-    serial: &str,
+/// Mounts a disk at a directory relative to [`MOUNTS`], the current one.
+pub(crate) fn mount_disk(
+    node: &str,
     target: &str,
     kind: &str,
     flags: MountFlags,
     options: &str,
 ) -> Result<()> {
     make_dir(target)?;
-    let node =
-        disks::find(uevents, serial).attempt(|| format!("cannot find the disk {serial:?}"))?;
     let options = std::ffi::CString::new(options).unwrap_or_default();
-    mount(&node, target, kind, flags, options.as_c_str())
-        .attempt(|| format!("cannot mount the disk {serial:?} as {kind}"))
+    mount(node, target, kind, flags, options.as_c_str())
+        .attempt(|| format!("cannot mount the disk {target:?} as {kind}"))
 }
 
-/// Mounts `lower` with the writable layer `name` at `target`.
-fn overlay(lower: &str, name: &str, target: &str) -> Result<()> {
+/// Mounts `lower` with the writable layer `name` at `target`. In [`MOUNTS`].
+pub(crate) fn overlay(lower: &str, name: &str, target: &str) -> Result<()> {
     let upper = format!("{RW}/{name}/upper");
     let work = format!("{RW}/{name}/work");
     if !Path::new(&upper).exists() {

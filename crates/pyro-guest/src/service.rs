@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::exec::{Cgroups, Commands};
 use crate::freeze::{Disk, FreezeStream};
+use crate::project::Project;
 use crate::reaper::Reaper;
 use crate::{adopt, files, shutdown};
 
@@ -36,16 +37,24 @@ struct Shared {
     commands: Commands,
     reaper: Reaper,
     disk: Disk,
+    /// Absent in a test on somebody's computer.
+    project: Option<Project>,
     ended: Notify,
 }
 
 impl AgentService {
-    pub(crate) fn new(reaper: Reaper, disk: Disk, cgroups: Option<Cgroups>) -> Self {
+    pub(crate) fn new(
+        reaper: Reaper,
+        disk: Disk,
+        project: Option<Project>,
+        cgroups: Option<Cgroups>,
+    ) -> Self {
         Self(Arc::new(Shared {
             stage: AtomicU8::new(BOOTED),
             commands: Commands::new(reaper.clone(), cgroups),
             reaper,
             disk,
+            project,
             ended: Notify::new(),
         }))
     }
@@ -53,7 +62,7 @@ impl AgentService {
     /// An agent that has its identity already.
     #[cfg(test)]
     pub(crate) fn adopted(reaper: Reaper, disk: Disk) -> Self {
-        let this = Self::new(reaper, disk, None);
+        let this = Self::new(reaper, disk, None, None);
         this.0.stage.store(ADOPTED, Ordering::SeqCst);
         this
     }
@@ -88,7 +97,9 @@ impl Agent for AgentService {
             return Err(Status::unavailable("this machine is shutting down"));
         }
         let request = request.into_inner();
-        let reply = tokio::task::spawn_blocking(move || adopt::adopt(&request))
+        let shared = Arc::clone(&self.0);
+        let adopted = move || adopt::adopt(&request, shared.project.as_ref());
+        let reply = tokio::task::spawn_blocking(adopted)
             .await
             .map_err(|error| Status::internal(error.to_string()))??;
         let _ = self.0.stage.compare_exchange(BOOTED, ADOPTED, Ordering::SeqCst, Ordering::SeqCst);

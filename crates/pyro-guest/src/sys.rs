@@ -78,6 +78,17 @@ pub(crate) fn add_entropy(random: BorrowedFd<'_>, entropy: &[u8]) -> io::Result<
     Ok(length)
 }
 
+/// Makes this thread run ahead of all ordinary ones; what it starts does not inherit that. See
+/// sched(7).
+pub(crate) fn run_first() -> io::Result<()> {
+    // SAFETY: `sched_param` is plain data, for which all zeroes is a valid value.
+    let mut parameters: libc::sched_param = unsafe { std::mem::zeroed() };
+    parameters.sched_priority = 1;
+    let policy = libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
+    // SAFETY: the kernel reads one `sched_param` from a valid pointer during the call.
+    check(unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) })
+}
+
 /// Brings the loopback interface up; the kernel gives it its addresses by itself. See netdevice(7).
 pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: `ifreq` is plain data, for which all zeroes is a valid value.

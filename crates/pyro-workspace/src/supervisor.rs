@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use pyro_contract::name::WorkspaceId;
 use pyro_contract::workspace::{Acceleration, WorkspaceState};
 use pyro_contract::{Error, ErrorCode, Result};
-use pyro_engine::{Exit, Machine, MachineSpec};
+use pyro_engine::{Exit, Image, Machine, MachineSpec};
 use tokio::sync::{RwLock, watch};
 
 use crate::agent::Agent;
@@ -182,10 +182,11 @@ async fn begin(
     say(&Birth::Stage("booting the machine".into()));
     let machine = engine
         .launch(&MachineSpec {
-            kernel: boot.kernel.clone(),
-            initramfs: boot.initramfs.clone(),
-            environment: boot.environment.clone(),
-            baseline: dir.baseline_file(),
+            image: Image {
+                kernel: boot.kernel.clone(),
+                initramfs: boot.initramfs.clone(),
+                environment: boot.environment.clone(),
+            },
             storage: dir.storage(),
             runtime_dir,
             vcpu_count: record.shape.vcpu_count,
@@ -198,6 +199,7 @@ async fn begin(
     }
     record.save(dir)?;
 
+    machine.insert_baseline(&dir.baseline_file()).await?;
     let agent = Agent::over(machine.connect().await?);
     let hostname = record.name.as_ref().map_or(record.id.as_str(), |name| name.as_str());
     let greeting = tokio::select! {

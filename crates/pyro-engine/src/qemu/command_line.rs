@@ -1,7 +1,7 @@
 //! The machine, described to QEMU.
 //!
 //! Every host file is passed as an open descriptor, so QEMU needs no right to any path. What a
-//! machine has: one console, the agent's port, three disks, a random number source. No network
+//! machine has: one console, the agent's port, three disks (one of them still empty), a random number source. No network
 //! device, no graphics, no USB, none of the devices that bugs live in.
 
 use std::os::fd::RawFd;
@@ -26,7 +26,6 @@ pub(crate) struct Fds {
     pub(crate) kernel: RawFd,
     pub(crate) initramfs: RawFd,
     pub(crate) environment: RawFd,
-    pub(crate) baseline: RawFd,
     pub(crate) storage: RawFd,
 }
 
@@ -39,10 +38,10 @@ const CMDLINE: &str = "console=ttyS0 panic=-1 quiet nokaslr audit=0 lsm= cryptom
 /// emulated CPU does not speculate.
 const EMULATED_CMDLINE: &str = "tsc=reliable no_timer_check mitigations=off norandmaps";
 
-/// What the serial numbers and node names of the disks are; the agent knows them by these.
 const ENVIRONMENT: &str = "env";
-const BASELINE: &str = "base";
 const WRITABLE: &str = "rw";
+/// The disk of the baseline, by the name of its device. It starts empty.
+pub(crate) const BASELINE: &str = "base";
 
 /// QEMU filters its own system calls; see qemu(1), `-sandbox`.
 const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
@@ -70,14 +69,16 @@ pub(crate) fn arguments(layout: &Layout) -> Vec<String> {
     line.option("-chardev", format!("socket,id=monitor,fd={}", fds.monitor));
     line.option("-mon", "chardev=monitor,mode=control");
     line.option("-chardev", format!("socket,id=agent,fd={}", fds.agent));
-    line.option("-device", "virtio-serial-pci,id=serial,max_ports=2");
+    line.option("-device", "virtio-serial-pci,id=serial,max_ports=2,addr=3");
     line.option("-device", "virtserialport,bus=serial.0,chardev=agent,name=agent");
 
-    line.disk(ENVIRONMENT, fds.environment, Access::ReadOnly);
-    line.disk(BASELINE, fds.baseline, Access::ReadOnly);
-    line.disk(WRITABLE, fds.storage, Access::ReadWrite);
+    // The agent knows them by their order, which is that of their slots.
+    line.disk(ENVIRONMENT, 4, fds.environment, Access::ReadOnly);
+    line.disk(WRITABLE, 5, fds.storage, Access::ReadWrite);
+    line.option("-blockdev", "driver=null-co,node-name=empty,read-only=on,size=4096");
+    line.option("-device", format!("virtio-blk-pci,drive=empty,id={BASELINE},addr=6"));
     line.option("-object", "rng-builtin,id=rng");
-    line.option("-device", "virtio-rng-pci,rng=rng");
+    line.option("-device", "virtio-rng-pci,rng=rng,addr=7");
     line.0
 }
 
@@ -117,7 +118,7 @@ impl Line {
 
     /// A virtio disk over a descriptor. QEMU's own file locks are off: the supervisor's lock on the
     /// workspace decides, and the host reads the disk while it is frozen.
-    fn disk(&mut self, name: &str, fd: RawFd, access: Access) {
+    fn disk(&mut self, name: &str, slot: u8, fd: RawFd, access: Access) {
         // The number of a set is free to choose, and unique like the descriptor itself.
         self.option("-add-fd", format!("fd={fd},set={fd}"));
         let mode = match access {
@@ -132,7 +133,7 @@ impl Line {
                  file.filename=/dev/fdset/{fd}"
             ),
         );
-        self.option("-device", format!("virtio-blk-pci,drive={name},serial={name}"));
+        self.option("-device", format!("virtio-blk-pci,drive={name},addr={slot}"));
     }
 }
 
@@ -153,7 +154,6 @@ mod tests {
                 kernel: 13,
                 initramfs: 14,
                 environment: 15,
-                baseline: 16,
                 storage: 17,
             },
         }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rustix::fs::{MemfdFlags, memfd_create};
+use serde_json::json;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
@@ -23,10 +24,14 @@ use crate::qemu::jail::Jail;
 use crate::qemu::process::{Ending, Process};
 use crate::qemu::qmp::Monitor;
 use crate::qemu::tsc;
-use crate::{Acceleration, AgentStream, EngineError, Exit, Machine, MachineSpec, Result};
+use crate::{Acceleration, AgentStream, EngineError, Exit, Machine, MachineSpec, Result, Usage};
 
 /// How long QEMU may take to build the machine; some tens of milliseconds on an idle host.
 const BUILD_PATIENCE: Duration = Duration::from_secs(20);
+
+/// The set of descriptors that holds the baseline. Those of the command line are numbered like their
+/// descriptors, which are few.
+const BASELINE_SET: u32 = 1_000_000;
 
 /// How long the last words of an ended process may take to be read.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -35,6 +40,7 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 pub(crate) struct QemuMachine {
     process: Process,
     agent: Mutex<Option<UnixStream>>,
+    monitor: Monitor,
     console: Tail,
     exit: watch::Receiver<Option<Exit>>,
 }
@@ -64,20 +70,21 @@ impl QemuMachine {
         let words = vec![
             tokio::spawn(console.clone().follow(host.console)),
             tokio::spawn(errors.clone().follow(host.errors)),
-            tokio::spawn(monitor.clone().listen(host.monitor)),
+            tokio::spawn(monitor.clone().attend(host.monitor)),
         ];
         let (tell, exit) = watch::channel(None);
         let witness = Witness { console: console.clone(), errors, monitor: monitor.clone(), words };
         tokio::spawn(witness.attend(ending, tell));
-        let machine = Self { process, agent: Mutex::new(Some(host.agent)), console, exit };
-        machine.until_built(&monitor).await?;
+        let agent = Mutex::new(Some(host.agent));
+        let machine = Self { process, agent, monitor, console, exit };
+        machine.until_built().await?;
         Ok(machine)
     }
 
     /// A QEMU that refuses its arguments or files has ended before the guest runs.
-    async fn until_built(&self, monitor: &Monitor) -> Result<()> {
+    async fn until_built(&self) -> Result<()> {
         let said = tokio::select! {
-            () = monitor.until_built() => return Ok(()),
+            () = self.monitor.until_built() => return Ok(()),
             exit = self.exited() => match exit {
                 Exit::Died(said) => said,
                 Exit::PoweredOff => return Ok(()),
@@ -90,6 +97,42 @@ impl QemuMachine {
 
 #[async_trait]
 impl Machine for QemuMachine {
+    async fn insert_baseline(&self, baseline: &Path) -> Result<()> {
+        let file = open(baseline, false)?;
+        let set = json!({"fdset-id": BASELINE_SET});
+        self.monitor.execute("add-fd", set, Some(file.as_fd())).await?;
+        let node = json!({
+            "driver": "raw",
+            "node-name": "baseline",
+            "read-only": true,
+            "file": {
+                "driver": "file",
+                "filename": format!("/dev/fdset/{BASELINE_SET}"),
+                "locking": "off",
+                "read-only": true,
+            },
+        });
+        self.monitor.execute("blockdev-add", node, None).await?;
+        let drive = json!({
+            "path": format!("/machine/peripheral/{}", command_line::BASELINE),
+            "property": "drive",
+            "value": "baseline",
+        });
+        self.monitor.execute("qom-set", drive, None).await
+    }
+
+    async fn pause(&self) -> Result<()> {
+        self.monitor.execute("stop", json!({}), None).await
+    }
+
+    async fn resume(&self) -> Result<()> {
+        self.monitor.execute("cont", json!({}), None).await
+    }
+
+    async fn usage(&self) -> Result<Usage> {
+        self.process.usage().map_err(EngineError::io("cannot see what the machine takes"))
+    }
+
     async fn connect(&self) -> Result<Box<dyn AgentStream>> {
         let agent = self.agent.lock().unwrap_or_else(PoisonError::into_inner).take();
         Ok(Box::new(agent.ok_or(EngineError::StreamTaken)?))
@@ -184,10 +227,9 @@ fn prepare(
         agent_fd,
         monitor_fd,
         console_fd,
-        open_by_path(&spec.kernel, spec)?,
-        open_by_path(&spec.initramfs, spec)?,
-        open(&spec.environment, false)?.into(),
-        open(&spec.baseline, false)?.into(),
+        open_by_path(&spec.image.kernel, spec)?,
+        open_by_path(&spec.image.initramfs, spec)?,
+        open(&spec.image.environment, false)?.into(),
         open(&spec.storage, true)?.into(),
     ];
     let numbers: Vec<_> = held.iter().map(AsRawFd::as_raw_fd).collect();
@@ -203,8 +245,7 @@ fn prepare(
             kernel: numbers[3],
             initramfs: numbers[4],
             environment: numbers[5],
-            baseline: numbers[6],
-            storage: numbers[7],
+            storage: numbers[6],
         },
     };
     let mut command = Command::new(program);

@@ -16,7 +16,9 @@ use async_trait::async_trait;
 use pyro_contract::workspace::EngineKind;
 
 use crate::kvm::{self, Kvm};
-use crate::{Acceleration, Engine, EngineError, Machine, MachineSpec, Probe, Result, Storage};
+use crate::{
+    Acceleration, Capabilities, Engine, EngineError, Machine, MachineSpec, Probe, Result, Storage,
+};
 
 const PROGRAM: &str = "qemu-system-x86_64";
 const PACKAGE: &str = "qemu-system-x86";
@@ -73,6 +75,10 @@ impl Engine for QemuEngine {
                 fix: why.fix(),
             },
         }
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { pause: true, templates: false }
     }
 
     fn create_storage(&self, storage: &Path, disk_mib: u32) -> Result<()> {

@@ -9,10 +9,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus};
+use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::oneshot;
 
+use crate::Usage;
 use crate::qemu::jail::Jail;
 
 /// A started process.
@@ -69,10 +71,33 @@ impl Process {
         Ok(Self { pid, start_time, handle })
     }
 
+    /// What it takes from the host. See proc_pid_stat(5), proc_pid_smaps_rollup(5).
+    pub(crate) fn usage(&self) -> io::Result<Usage> {
+        let stat = fs::read(format!("/proc/{}/stat", self.pid))?;
+        let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid))?;
+        let ticks = cpu_ticks(&stat).ok_or(io::ErrorKind::InvalidData)?;
+        let shares = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+        let kib = shares.and_then(|text| text.trim().strip_suffix("kB")?.trim().parse().ok());
+        let memory_bytes: u64 = kib.ok_or(io::ErrorKind::InvalidData)?;
+        let per_second = rustix::param::clock_ticks_per_second();
+        Ok(Usage {
+            cpu: Duration::from_millis(ticks * 1000 / per_second.max(1)),
+            memory_bytes: memory_bytes << 10,
+        })
+    }
+
     /// SIGKILL. Ending twice does no harm: the handle never means another process.
     pub(crate) fn kill(&self) {
         let _ = pidfd_send_signal(&self.handle, Signal::KILL);
     }
+}
+
+/// Time in user mode and in the kernel, fields 14 and 15.
+fn cpu_ticks(stat: &[u8]) -> Option<u64> {
+    let after_name = stat.iter().rposition(|&byte| byte == b')')? + 1;
+    let fields = std::str::from_utf8(&stat[after_name..]).ok()?;
+    let mut fields = fields.split_ascii_whitespace().skip(14 - 3);
+    Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
 }
 
 /// See proc_pid_stat(5): the program's name, in parentheses, may hold anything.

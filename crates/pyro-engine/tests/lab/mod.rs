@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use pyro_contract::environment::EnvironmentRef;
 use pyro_contract::progress::Silent;
 use pyro_engine::qemu::QemuEngine;
-use pyro_engine::{Engine, Exit, Machine, MachineSpec};
+use pyro_engine::{Engine, Exit, Image, Machine, MachineSpec};
 use pyro_environment::{GUEST_AGENT, Store};
 use pyro_layers::Layer;
 use pyro_wire::v1::agent_client::AgentClient;
@@ -48,10 +48,11 @@ impl Lab {
         QemuEngine::default().create_storage(&at("disk"), 512).unwrap();
         eprintln!("disk made in {:?}", begun.elapsed());
         let spec = MachineSpec {
-            kernel: boot.kernel,
-            initramfs: boot.initramfs,
-            environment: environment.image,
-            baseline: at("baseline"),
+            image: Image {
+                kernel: boot.kernel,
+                initramfs: boot.initramfs,
+                environment: environment.image,
+            },
             storage: at("disk"),
             runtime_dir: at("run"),
             vcpu_count: 1,
@@ -69,6 +70,7 @@ impl Lab {
         let begun = Instant::now();
         let machine = QemuEngine::default().launch(&self.spec).await.unwrap();
         eprintln!("launch {:?}", begun.elapsed());
+        machine.insert_baseline(&self.path("baseline")).await.unwrap();
         let mut client = pyro_wire::agent(machine.connect().await.unwrap());
         let adopted = tokio::select! {
             adopted = client.adopt(adoption()) => adopted,
