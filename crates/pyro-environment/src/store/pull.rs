@@ -83,9 +83,16 @@ impl Store {
         let object = match self.sound::<BootInputs>(&self.boots, &key, silent)? {
             Some(object) => object,
             None => {
-                let partial = self.boots.begin()?;
-                boot::write(&partial.path(boot::INITRAMFS), agent, &kernel.modules)?;
-                partial.publish(&self.boots, Some(key), inputs, silent)?
+                // Several first creates at once: one writes it, the others find it.
+                let _lock = self.locks.wait("the boot image", silent)?;
+                match self.sound::<BootInputs>(&self.boots, &key, silent)? {
+                    Some(object) => object,
+                    None => {
+                        let partial = self.boots.begin()?;
+                        boot::write(&partial.path(boot::INITRAMFS), agent, &kernel.modules)?;
+                        partial.publish(&self.boots, Some(key), inputs, silent)?
+                    }
+                }
             }
         };
         Ok(BootImage {
