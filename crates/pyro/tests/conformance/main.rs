@@ -1,0 +1,109 @@
+//! One suite for every engine: what a workspace is, whatever isolates it.
+//!
+//! Each case runs once for every engine, as `ENGINE::CASE`. An engine that this host cannot run is
+//! skipped, and the skip says why in the words of `pyro doctor`.
+
+mod files;
+#[path = "../e2e/harness.rs"]
+#[allow(dead_code, reason = "shared with the end-to-end tests, which need more of it")]
+mod harness;
+mod isolation;
+mod life;
+mod limits;
+mod running;
+mod uniqueness;
+
+use std::ffi::OsStr;
+use std::ops::Deref;
+
+use crate::harness::{Host, skip};
+
+/// A host whose workspaces all have one engine.
+pub(crate) struct Bench {
+    host: Host,
+    engine: &'static str,
+}
+
+impl Deref for Bench {
+    type Target = Host;
+
+    fn deref(&self) -> &Host {
+        &self.host
+    }
+}
+
+impl Bench {
+    /// Creates a workspace on the engine under test; its id.
+    #[track_caller]
+    pub(crate) fn create<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> String {
+        let args: Vec<_> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
+        let engine = ["--engine", self.engine].map(OsStr::new);
+        self.host.create(engine.into_iter().chain(args.iter().map(|arg| &**arg)))
+    }
+
+    /// True if each machine has a kernel of its own.
+    pub(crate) fn is_virtual_machine(&self) -> bool {
+        self.engine != "container"
+    }
+}
+
+/// Why this host cannot run the engine, if it cannot.
+fn unusable(host: &Host, engine: &str) -> Option<String> {
+    let output = host.output(["doctor", "--json"]);
+    let checks: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let name = format!("engine {engine}");
+    let Some(check) = checks.as_array().unwrap().iter().find(|check| check["name"] == *name) else {
+        return Some(format!("this build has no {engine} engine"));
+    };
+    (check["status"] == "failed").then(|| format!("{}: {}", check["found"], check["why"]))
+}
+
+fn on(engine: &'static str, case: fn(&Bench)) {
+    let host = Host::new();
+    match unusable(&host, engine) {
+        Some(why) => skip(&format!("the {engine} engine cannot run here: {why}")),
+        None => case(&Bench { host, engine }),
+    }
+}
+
+/// Every case on every engine.
+macro_rules! cases {
+    ($($module:ident::$case:ident),* $(,)?) => {
+        cases!(@engine firecracker, $($module::$case),*);
+        cases!(@engine qemu, $($module::$case),*);
+        cases!(@engine container, $($module::$case),*);
+    };
+    (@engine $engine:ident, $($module:ident::$case:ident),*) => {
+        mod $engine {
+            $(#[test]
+            fn $case() {
+                crate::on(stringify!($engine), crate::$module::$case);
+            })*
+        }
+    };
+}
+
+cases! {
+    life::it_is_created_used_stopped_started_and_deleted,
+    life::a_supervisor_that_is_killed_takes_its_machine_along_and_keeps_the_disk,
+    life::several_are_created_at_once,
+    running::streams_and_exit_codes_are_the_commands,
+    running::signals_and_timeouts_end_the_whole_group,
+    running::a_user_a_directory_variables_and_stdin_are_taken,
+    running::many_commands_run_at_once,
+    files::a_seed_arrives_and_the_patch_gives_it_back_changed,
+    files::owners_links_and_odd_names_survive_an_export,
+    files::packages_can_be_installed,
+    limits::a_fork_bomb_stays_inside,
+    limits::a_memory_bomb_stays_inside,
+    limits::a_full_disk_is_the_commands_problem,
+    isolation::nothing_of_the_host_is_seen,
+    isolation::nothing_of_the_host_is_reached_by_devices_or_mounts,
+    isolation::the_kernels_settings_of_the_host_stay,
+    isolation::the_agent_cannot_be_taken_over,
+    isolation::no_descriptor_leads_out,
+    isolation::user_namespaces_give_no_way_out,
+    isolation::workspaces_do_not_see_each_other,
+    isolation::there_is_no_network,
+    uniqueness::identities_differ,
+}
