@@ -7,6 +7,7 @@
 
 pub mod diff;
 pub mod document;
+pub mod env_vars;
 pub mod environment;
 pub mod error;
 pub mod exec;

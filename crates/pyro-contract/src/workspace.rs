@@ -49,6 +49,15 @@ pub enum EngineChoice {
     Qemu,
 }
 
+impl std::fmt::Display for EngineChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Qemu => "qemu",
+        })
+    }
+}
+
 impl FromStr for EngineChoice {
     type Err = Error;
 
@@ -141,6 +150,38 @@ impl Shape {
     }
 }
 
+/// The machine's size as asked for. What is left out is the host's default: the environment
+/// variable's, else the configuration file's, else the one named here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ShapeRequest {
+    /// Virtual CPUs, 1 to 32; 1 unless the host says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 32))]
+    pub vcpu_count: Option<u8>,
+    /// Memory in MiB, 128 to 262144; 1024 unless the host says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 128, max = 262_144))]
+    pub mem_mib: Option<u32>,
+    /// The most that the machine may write to its disk, in MiB, 64 to 1048576; 10240 unless the
+    /// host says otherwise. Space is taken on the host only as it is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 64, max = 1_048_576))]
+    pub disk_mib: Option<u32>,
+}
+
+impl ShapeRequest {
+    /// The size meant, where `default` is the host's.
+    #[must_use]
+    pub fn or(self, default: Shape) -> Shape {
+        Shape {
+            vcpu_count: self.vcpu_count.unwrap_or(default.vcpu_count),
+            mem_mib: self.mem_mib.unwrap_or(default.mem_mib),
+            disk_mib: self.disk_mib.unwrap_or(default.disk_mib),
+        }
+    }
+}
+
 /// What `/workspace` starts as.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "kind")]
@@ -177,12 +218,12 @@ pub struct CreateRequest {
     /// Free labels.
     #[serde(default)]
     pub labels: BTreeMap<Name, String>,
-    /// What isolates it.
-    #[serde(default)]
-    pub engine: EngineChoice,
+    /// What isolates it; the host's default, which is `auto` unless its owner set another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineChoice>,
     /// The machine's size.
     #[serde(default)]
-    pub shape: Shape,
+    pub shape: ShapeRequest,
     /// Stopped, never deleted, once it has run this long.
     #[serde(default)]
     pub ttl_seconds: Option<u64>,
@@ -200,8 +241,8 @@ impl CreateRequest {
             seed: Seed::Empty,
             name: None,
             labels: BTreeMap::new(),
-            engine: EngineChoice::Auto,
-            shape: Shape::default(),
+            engine: None,
+            shape: ShapeRequest::default(),
             ttl_seconds: None,
             env: Vec::new(),
         }

@@ -20,7 +20,7 @@
 
 mod boot;
 mod bootstrap;
-pub mod env_vars;
+mod env_vars;
 mod error;
 mod image;
 mod kernel;

@@ -9,21 +9,22 @@ use pyro_engine::Acceleration;
 
 use crate::engines;
 use crate::pyro::{Pyro, blocking};
+use crate::settings::Settings;
 
 /// Less free space than this is worth a warning.
 const COMFORTABLE_BYTES: u64 = 5 << 30;
 
 /// Runs every check. Takes some hundred milliseconds, and never hangs.
 pub async fn checks(pyro: &Pyro) -> Vec<Check> {
-    let root = pyro.home().root().to_owned();
-    let mut checks = blocking(move || Ok(host_checks(&root))).await.unwrap_or_default();
+    let (root, settings) = (pyro.home().root().to_owned(), pyro.settings().clone());
+    let mut checks = blocking(move || Ok(host_checks(&root, &settings))).await.unwrap_or_default();
     checks.push(workspaces(pyro).await);
     checks
 }
 
-fn host_checks(root: &Path) -> Vec<Check> {
-    let mut checks = vec![home(root)];
-    checks.extend(EngineKind::ALL.iter().map(|kind| engine(*kind)));
+fn host_checks(root: &Path, settings: &Settings) -> Vec<Check> {
+    let mut checks = vec![home(root), configuration(settings)];
+    checks.extend(EngineKind::ALL.iter().map(|kind| engine(*kind, settings)));
     checks.extend(pyro_environment::requirements().into_iter().map(requirement));
     checks.push(program(
         "mkfs.ext4",
@@ -66,8 +67,22 @@ fn home(root: &Path) -> Check {
     }
 }
 
-fn engine(kind: EngineKind) -> Check {
-    let probe = engines::of(kind).probe();
+/// It was read on the way here; one that cannot be read or has a mistake stops every command.
+fn configuration(settings: &Settings) -> Check {
+    Check {
+        name: "configuration".into(),
+        status: CheckStatus::Ok,
+        found: match &settings.file {
+            Some(file) => format!("{}; engine {}", file.display(), settings.engine),
+            None => format!("no file; engine {}", settings.engine),
+        },
+        why: "defaults of this host's owner".into(),
+        fix: None,
+    }
+}
+
+fn engine(kind: EngineKind, settings: &Settings) -> Check {
+    let probe = engines::of(kind, &settings.programs).probe();
     let status = match probe.acceleration {
         Some(Acceleration::Hardware) => CheckStatus::Ok,
         Some(Acceleration::Emulated) => CheckStatus::Warning,

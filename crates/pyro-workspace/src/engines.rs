@@ -5,29 +5,98 @@ use pyro_contract::{Error, ErrorCode, Result};
 use pyro_engine::qemu::QemuEngine;
 use pyro_engine::{Engine, Probe};
 
+use crate::settings::Programs;
+
+/// What `auto` tries, the strongest first. Nothing that shares the host's kernel may stand here:
+/// less isolation than a machine of its own is for the user to choose, never for pyro.
+const AUTO: &[EngineKind] = &[EngineKind::Qemu];
+
 /// The engine of this kind.
-pub(crate) fn of(kind: EngineKind) -> Box<dyn Engine> {
+pub(crate) fn of(kind: EngineKind, programs: &Programs) -> Box<dyn Engine> {
     match kind {
-        EngineKind::Qemu => Box::new(QemuEngine::default()),
+        EngineKind::Qemu => Box::new(match &programs.qemu {
+            Some(program) => QemuEngine::with_program(program),
+            None => QemuEngine::default(),
+        }),
     }
 }
 
 /// Decides what the user's choice means on this host, and refuses what cannot run here.
-pub(crate) fn choose(choice: EngineChoice) -> Result<(EngineKind, Probe)> {
-    let kind = match choice {
-        EngineChoice::Auto | EngineChoice::Qemu => EngineKind::Qemu,
+pub(crate) fn choose(choice: EngineChoice, programs: &Programs) -> Result<EngineKind> {
+    decide(choice, |kind| of(kind, programs).probe())
+}
+
+/// The judgement alone.
+fn decide(choice: EngineChoice, probe: impl Fn(EngineKind) -> Probe) -> Result<EngineKind> {
+    let candidates: &[EngineKind] = match choice {
+        EngineChoice::Auto => AUTO,
+        EngineChoice::Qemu => &[EngineKind::Qemu],
     };
-    let probe = of(kind).probe();
-    if probe.acceleration.is_some() {
-        return Ok((kind, probe));
+    let mut refused = Vec::new();
+    for &kind in candidates {
+        let probe = probe(kind);
+        if probe.acceleration.is_some() {
+            return Ok(kind);
+        }
+        refused.push((kind, probe));
     }
-    let error = Error::new(
-        ErrorCode::MissingDependency,
-        format!("the {kind} engine cannot run here: {}", probe.found),
-    );
+    Err(match (choice, refused.pop()) {
+        (EngineChoice::Auto, Some((kind, last))) => no_machine(&refused, kind, &last),
+        (_, Some((kind, probe))) => cannot(kind, probe),
+        (_, None) => Error::new(ErrorCode::Internal, "there is no engine to choose from"),
+    })
+}
+
+fn cannot(kind: EngineKind, probe: Probe) -> Error {
+    let message = format!("the {kind} engine cannot run here: {}", probe.found);
+    let error = Error::new(ErrorCode::MissingDependency, message);
     let error = match probe.reason {
         Some(reason) => error.with_cause(reason),
         None => error,
     };
-    Err(error.with_hint(probe.fix.unwrap_or_else(|| "`pyro doctor` says more".into())))
+    error.with_hint(probe.fix.unwrap_or_else(|| "`pyro doctor` says more".into()))
+}
+
+/// Both remedies: the program that is missing, and the weaker engine that needs none.
+fn no_machine(others: &[(EngineKind, Probe)], kind: EngineKind, last: &Probe) -> Error {
+    let found = others.iter().map(|(kind, probe)| (kind, probe)).chain([(&kind, last)]);
+    let found: Vec<String> =
+        found.map(|(kind, probe)| format!("{kind}: {}", probe.found)).collect();
+    let fix = last.fix.as_deref().unwrap_or("pyro doctor");
+    Error::new(ErrorCode::MissingDependency, "no engine that runs virtual machines works here")
+        .with_cause(found.join("\n"))
+        .with_hint(format!(
+            "`{fix}` gives every workspace a machine of its own; or choose `--engine container`, \
+             which shares the host's kernel and isolates less (`engine = \"container\"` in the \
+             configuration file makes that the default)"
+        ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pyro_engine::Acceleration;
+
+    fn probe(acceleration: Option<Acceleration>) -> Probe {
+        Probe {
+            acceleration,
+            found: "it is not installed".into(),
+            reason: None,
+            fix: Some("sudo apt-get install it".into()),
+        }
+    }
+
+    #[test]
+    fn auto_takes_an_emulated_machine_rather_than_less_isolation() {
+        let chosen = decide(EngineChoice::Auto, |_| probe(Some(Acceleration::Emulated)));
+        assert_eq!(chosen.unwrap(), EngineKind::Qemu);
+    }
+
+    #[test]
+    fn where_no_machine_can_run_auto_fails_and_names_both_remedies() {
+        let error = decide(EngineChoice::Auto, |_| probe(None)).unwrap_err();
+        assert_eq!(error.code, ErrorCode::MissingDependency);
+        let hint = error.hint.unwrap();
+        assert!(hint.contains("apt-get install it") && hint.contains("--engine container"));
+    }
 }

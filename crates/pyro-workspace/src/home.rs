@@ -15,13 +15,11 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use pyro_contract::env_vars::{PYRO_HOME, XDG_DATA_HOME};
 use pyro_contract::name::WorkspaceId;
 use pyro_contract::{Error, ErrorCode, Result};
 
 use crate::lock::Lock;
-
-/// The environment variable that moves pyro's state elsewhere.
-pub const PYRO_HOME: &str = "PYRO_HOME";
 
 /// The root of pyro's state.
 #[derive(Debug, Clone)]
@@ -35,7 +33,7 @@ impl Home {
         let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let root = set(PYRO_HOME)
             .map(PathBuf::from)
-            .or_else(|| set("XDG_DATA_HOME").map(|dir| PathBuf::from(dir).join("pyro")))
+            .or_else(|| set(XDG_DATA_HOME).map(|dir| PathBuf::from(dir).join("pyro")))
             .or_else(|| set("HOME").map(|dir| PathBuf::from(dir).join(".local/share/pyro")))
             .ok_or_else(|| {
                 Error::new(ErrorCode::InvalidArgument, "there is nowhere to keep pyro's state")

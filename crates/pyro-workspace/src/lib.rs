@@ -23,11 +23,13 @@ mod reconcile;
 mod record;
 mod review;
 mod seed;
+mod settings;
 pub mod supervisor;
 mod watch;
 
 pub use client::{ExecEvent, ExecInput, ExecOutput, ExecSession};
-pub use home::{Home, PYRO_HOME};
+pub use home::Home;
 pub use pyro::{Ephemeral, Listing, Pyro};
 pub use review::{Detail, ExportTarget, Review};
+pub use settings::{Programs, Settings, Templates};
 pub use watch::{Interrupt, Watch};

@@ -22,6 +22,7 @@ use crate::possession::{self, For, Possession};
 use crate::protocol::StopMode;
 use crate::record::{Record, not_found};
 use crate::review::Review;
+use crate::settings::Settings;
 use crate::watch::Watch;
 use crate::{journal, reconcile};
 
@@ -58,6 +59,7 @@ const DELETE_PATIENCE: Duration = Duration::from_secs(60);
 pub struct Pyro {
     home: Home,
     store: Arc<Store>,
+    settings: Arc<Settings>,
     /// The program whose `supervise` subcommand is [`crate::supervisor::supervise`].
     supervisor: PathBuf,
 }
@@ -78,15 +80,22 @@ pub struct Listing {
 }
 
 impl Pyro {
-    /// State where the environment variables say; `supervisor` is the path of the `pyro` program.
+    /// State and settings where the environment variables say; `supervisor` is the path of the
+    /// `pyro` program.
     pub fn from_environment(supervisor: PathBuf) -> Result<Self> {
-        Self::at(Home::from_environment()?, supervisor)
+        Self::at(Home::from_environment()?, Settings::from_environment()?, supervisor)
     }
 
     /// State under `home`.
-    pub fn at(home: Home, supervisor: PathBuf) -> Result<Self> {
+    pub fn at(home: Home, settings: Settings, supervisor: PathBuf) -> Result<Self> {
         let store = Arc::new(Store::open(home.root())?);
-        Ok(Self { home, store, supervisor })
+        Ok(Self { home, store, settings: Arc::new(settings), supervisor })
+    }
+
+    /// What holds where a request says nothing.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Where the state lies.
@@ -180,10 +189,7 @@ impl Pyro {
             Possession::AtRest(record, lock) => (record, lock),
         };
         let boot = self.boot_of(&record).await?;
-        birth::give(&self.supervisor, &self.home, &record.id, lock, &boot, false, watch)
-            .await?
-            .keep()
-            .await?;
+        birth::give(self, &record.id, lock, &boot, false, watch).await?.keep().await?;
         self.status(&WorkspaceRef::Id(record.id)).await
     }
 
@@ -262,7 +268,7 @@ impl Pyro {
     pub async fn review(&self, workspace: &WorkspaceRef) -> Result<Review> {
         let (dir, record) = self.find(workspace).await?;
         let environment = self.installed(&record).await?;
-        Review::open(dir, environment.image.clone()).await
+        Review::open(dir, environment.image.clone(), Arc::clone(&self.settings)).await
     }
 
     /// The workspace that a user means, with its record as it truly stands.

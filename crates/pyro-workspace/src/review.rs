@@ -29,6 +29,7 @@ use crate::lock::Lock;
 use crate::possession::{self, For, Possession};
 use crate::pyro::blocking;
 use crate::record::Record;
+use crate::settings::Settings;
 
 /// Where an export goes.
 pub enum ExportTarget<'a> {
@@ -61,10 +62,15 @@ enum Still {
 }
 
 impl Review {
-    pub(crate) async fn open(dir: WorkspaceDir, environment: PathBuf) -> Result<Self> {
+    pub(crate) async fn open(
+        dir: WorkspaceDir,
+        environment: PathBuf,
+        settings: Arc<Settings>,
+    ) -> Result<Self> {
         let (record, still) = hold_still(&dir).await?;
         blocking(move || {
-            let storage = engines::of(record.engine).open_storage(&dir.storage())?;
+            let storage =
+                engines::of(record.engine, &settings.programs).open_storage(&dir.storage())?;
             let baseline: Arc<dyn Layer> = Arc::new(ErofsLayer::open(&dir.baseline_file())?);
             Ok(Self {
                 upper: storage.workspace,

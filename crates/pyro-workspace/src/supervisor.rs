@@ -30,6 +30,7 @@ use crate::journal::Journal;
 use crate::lock::Lock;
 use crate::protocol::{Birth, StopMode};
 use crate::record::{ProcessId, Record, Run};
+use crate::settings::Settings;
 use crate::watch::interrupted;
 use lifeline::Lifeline;
 
@@ -57,6 +58,8 @@ pub struct Orders {
     pub ephemeral: bool,
     /// The environment's files.
     pub boot: Boot,
+    /// The settings of whoever started it.
+    pub settings: Settings,
 }
 
 /// What a machine boots from.
@@ -116,7 +119,7 @@ pub async fn supervise(orders: Orders) -> Result<()> {
     let lifeline = Lifeline::watch(orders.ephemeral, endings.clone());
 
     let begun = tokio::select! {
-        begun = begin(&dir, &mut record, &orders.boot, endings) => begun,
+        begun = begin(&dir, &mut record, &orders.boot, &orders.settings, endings) => begun,
         _ = orphaned.wait_for(Option::is_some) => Err(interrupted()),
     };
     let (shared, machine, listener) = match begun {
@@ -154,9 +157,10 @@ async fn begin(
     dir: &WorkspaceDir,
     record: &mut Record,
     boot: &Boot,
+    settings: &Settings,
     ending: Endings,
 ) -> Result<Parts> {
-    let engine = engines::of(record.engine);
+    let engine = engines::of(record.engine, &settings.programs);
     let probe = engine.probe();
     // From here on others see that the workspace is on its way up, and who to end if that hangs.
     record.run = Some(Run {

@@ -25,7 +25,8 @@ Examples:
   pyro workspace diff demo
   pyro workspace delete demo
 
-State lies under $PYRO_HOME (default: ~/.local/share/pyro). `pyro doctor` checks this host."
+State lies under $PYRO_HOME (default: ~/.local/share/pyro), defaults in ~/.config/pyro/config.toml.
+`pyro doctor` checks this host."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -261,18 +262,18 @@ pub(crate) struct MachineArgs {
     /// Start /workspace as the files that git tracks at a commit (HEAD, unless #REF names another)
     #[arg(long, value_name = "PATH-or-URL[#REF]")]
     pub(crate) seed_git: Option<String>,
-    /// What isolates it: auto, qemu
-    #[arg(long, default_value = "auto", value_parser = parse::<EngineChoice>)]
-    pub(crate) engine: EngineChoice,
-    /// Virtual CPUs
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(crate) vcpu_count: u8,
-    /// Memory
-    #[arg(long, value_name = "MIB", default_value_t = 1024)]
-    pub(crate) mem_mib: u32,
-    /// The most it may write to its disk
-    #[arg(long, value_name = "MIB", default_value_t = 10_240)]
-    pub(crate) disk_mib: u32,
+    /// What isolates it: auto, qemu [default: auto, unless configured]
+    #[arg(long, value_parser = parse::<EngineChoice>)]
+    pub(crate) engine: Option<EngineChoice>,
+    /// Virtual CPUs [default: 1, unless configured]
+    #[arg(long, value_name = "N")]
+    pub(crate) vcpu_count: Option<u8>,
+    /// Memory [default: 1024, unless configured]
+    #[arg(long, value_name = "MIB")]
+    pub(crate) mem_mib: Option<u32>,
+    /// The most it may write to its disk [default: 10240, unless configured]
+    #[arg(long, value_name = "MIB")]
+    pub(crate) disk_mib: Option<u32>,
     /// A name to find it by
     #[arg(long, value_parser = parse::<WorkspaceName>)]
     pub(crate) name: Option<WorkspaceName>,
@@ -342,6 +343,8 @@ pub(crate) struct SuperviseArgs {
     pub(crate) lock_fd: i32,
     #[arg(long)]
     pub(crate) boot: String,
+    #[arg(long)]
+    pub(crate) settings: String,
     #[arg(long)]
     pub(crate) ephemeral: bool,
 }

@@ -11,13 +11,11 @@ mod ui;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use pyro_contract::env_vars::PYRO_LOG;
 use pyro_contract::{Error, ErrorCode, Result};
 
 use cli::{Cli, Command};
 use ui::Ui;
-
-/// The environment variable that sets the filter of pyro's own log, which goes to stderr.
-const PYRO_LOG: &str = "PYRO_LOG";
 
 /// pyro itself failed, in `run` and `exec`, whose exit codes are otherwise the command's.
 const FAILED_AROUND_COMMAND: u8 = 125;

@@ -36,8 +36,9 @@ fn every_field_of_every_request_has_an_argument() {
 #[test]
 fn an_operation_or_field_without_a_command_or_argument_is_found() {
     let mut document = contract();
-    document["types"]["Shape"]["properties"]["gpu_count"] = serde_json::json!({"type": "integer"});
-    document["types"]["Shape"]["properties"]["mem_mib"]["minimum"] = 1.into();
+    document["types"]["ShapeRequest"]["properties"]["gpu_count"] =
+        serde_json::json!({"type": "integer"});
+    document["types"]["ShapeRequest"]["properties"]["mem_mib"]["minimum"] = 1.into();
     document["types"]["CreateRequest"]["properties"]["shape"]["default"]["mem_mib"] = 7.into();
     let mut fly = document["operations"][0].clone();
     fly["command"] = serde_json::json!(["workspace", "fly"]);

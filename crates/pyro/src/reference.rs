@@ -34,6 +34,13 @@ pub(crate) fn markdown() -> String {
     }
     page.push_str("\n## Errors\n\nEvery error is an [`Error`](#error) with one of these codes.\n");
     write_type_body(&mut page, &types["ErrorCode"]);
+    page.push_str("\n## Environment variables\n\n");
+    page.push_str("A flag outranks its variable, a variable the configuration file\n");
+    page.push_str("([configuration.md](configuration.md)), and that the built-in default.\n\n");
+    page.push_str("| variable | meaning |\n|---|---|\n");
+    for variable in pyro_contract::env_vars::ALL {
+        let _ = writeln!(page, "| `{}` | {} |", variable.name, variable.about);
+    }
     page.push_str("\n## Types\n");
     let shown = types.as_object().into_iter().flatten().filter(|(name, schema)| {
         // Requests stand with their operation, the codes above.
@@ -224,6 +231,50 @@ mod tests {
         }
         for code in pyro_contract::ErrorCode::ALL {
             assert!(page.contains(&format!("| `{code}` | ")), "{code}");
+        }
+    }
+
+    #[test]
+    fn every_environment_variable_that_pyro_reads_is_declared() {
+        let crates = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let mut pending: Vec<_> = std::fs::read_dir(crates)
+            .unwrap()
+            .flat_map(|each| {
+                ["src", "build.rs"].map(|part| each.as_ref().unwrap().path().join(part))
+            })
+            .collect();
+        let mut read = 0;
+        while let Some(path) = pending.pop() {
+            if path.is_dir() {
+                pending.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+                continue;
+            }
+            let Ok(text) = std::fs::read_to_string(&path) else { continue };
+            read += 1;
+            for word in text.split('"').filter(|word| word.starts_with("PYRO_")) {
+                let name = word.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+                // What tests are told, and what a build script tells its crate.
+                let own = word.starts_with("PYRO_TEST_")
+                    || [BLESS, "PYRO_", "PYRO_GUEST_AGENT"].contains(&word);
+                let declared = pyro_contract::env_vars::ALL.iter().any(|known| known.name == word);
+                assert!(!name || own || declared, "{word} in {}", path.display());
+            }
+        }
+        assert!(read > 50);
+    }
+
+    #[test]
+    fn the_page_on_configuration_names_every_key_and_its_variable() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        for variable in pyro_contract::env_vars::ALL {
+            let outranks = variable.about.split('`').nth_back(1);
+            let Some(key) = outranks.filter(|_| variable.about.contains("outranks")) else {
+                continue;
+            };
+            let leaf = key.rsplit('.').next().unwrap();
+            let line = page.lines().find(|line| line.contains(variable.name));
+            assert!(line.is_some_and(|line| line.starts_with(leaf)), "{key}: {line:?}");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pyro_contract::env_vars::NO_COLOR;
 use pyro_contract::progress::{Progress, Report, Unit};
 use pyro_contract::workspace::{Acceleration, WorkspaceStatus};
 use pyro_contract::{Error, ErrorCode, Result};
@@ -29,7 +30,7 @@ pub(crate) struct Ui {
 impl Ui {
     pub(crate) fn new(global: Global) -> Self {
         let plain = global.plain
-            || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+            || std::env::var_os(NO_COLOR).is_some_and(|value| !value.is_empty())
             || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         Self {
             json: global.json,
@@ -75,7 +76,8 @@ impl Ui {
         if status.acceleration == Some(Acceleration::Emulated) {
             self.note(
                 "the machine is emulated, for want of hardware virtualization: as well isolated, \
-                 but 6 to 20 times slower (`pyro doctor` says why)",
+                 but 6 to 20 times slower (`pyro doctor` says why; `--engine container` is fast, \
+                 and shares the host's kernel)",
             );
         }
     }

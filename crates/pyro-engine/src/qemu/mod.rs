@@ -38,7 +38,7 @@ impl QemuEngine {
 
     fn program(&self) -> Result<PathBuf> {
         let found = match &self.program {
-            Some(program) => program.is_file().then(|| program.clone()),
+            Some(program) => storage::find_program(program),
             None => storage::find_program(PROGRAM),
         };
         found.ok_or(EngineError::MissingProgram { program: PROGRAM, package: PACKAGE })

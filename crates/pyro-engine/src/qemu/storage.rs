@@ -104,12 +104,13 @@ pub(crate) fn open(storage: &Path) -> Result<Storage> {
     Ok(Storage { machine: layer(b"/machine/upper")?, workspace: layer(b"/workspace/upper")? })
 }
 
-/// Finds a program in PATH and where administrators' programs are.
-pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+/// Finds a program in PATH and where administrators' programs are; an absolute path stands for
+/// itself.
+pub(crate) fn find_program(name: impl AsRef<Path>) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(SBIN.iter().map(PathBuf::from))
-        .map(|directory| directory.join(name))
+        .map(|directory| directory.join(&name))
         .find(|candidate| candidate.is_file())
 }
 

@@ -2,18 +2,18 @@
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use command_fds::{CommandFdExt as _, FdMapping};
+use pyro_contract::env_vars::{PYRO_HOME, PYRO_LOG};
 use pyro_contract::name::WorkspaceId;
 use pyro_contract::progress::Progress as _;
 use pyro_contract::{Error, ErrorCode, Result};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 
-use crate::home::{Home, PYRO_HOME};
+use super::Pyro;
 use crate::lock::Lock;
 use crate::protocol::{Birth, KEEP};
 use crate::supervisor::Boot;
@@ -23,8 +23,7 @@ use crate::watch::{Watch, interrupted};
 const LOCK_FD: i32 = 3;
 
 /// What a supervisor inherits of its first client's environment, which may hold that user's secrets.
-const PASSED_ON: [&str; 7] =
-    ["PATH", "HOME", "LANG", "TMPDIR", "PYRO_LOG", "PYRO_QEMU", "RUST_BACKTRACE"];
+const PASSED_ON: [&str; 6] = ["PATH", "HOME", "LANG", "TMPDIR", PYRO_LOG, "RUST_BACKTRACE"];
 
 /// A supervisor that cannot undo what it began within this is ended by force.
 const END_PATIENCE: Duration = Duration::from_secs(20);
@@ -38,14 +37,14 @@ pub(super) struct Newborn {
 /// Spawns a supervisor and waits until its machine answers. If that fails, or is interrupted, the
 /// supervisor is gone when this returns, and has settled the workspace.
 pub(super) async fn give(
-    program: &Path,
-    home: &Home,
+    pyro: &Pyro,
     id: &WorkspaceId,
     lock: Lock,
     boot: &Boot,
     ephemeral: bool,
     watch: &Watch,
 ) -> Result<Newborn> {
+    let (program, home) = (&pyro.supervisor, &pyro.home);
     let log_path = home.workspace(id).log_file();
     let log = OpenOptions::new()
         .create(true)
@@ -54,12 +53,14 @@ pub(super) async fn give(
         .mode(0o600)
         .open(&log_path)
         .map_err(|error| Error::io(format!("cannot create {}", log_path.display()), &error))?;
-    let orders = serde_json::to_string(boot)
-        .map_err(|error| Error::new(ErrorCode::Internal, error.to_string()))?;
+    let internal = |error: serde_json::Error| Error::new(ErrorCode::Internal, error.to_string());
+    let orders = serde_json::to_string(boot).map_err(internal)?;
+    let settings = serde_json::to_string(pyro.settings()).map_err(internal)?;
     let mut command = Command::new(program);
     command
         .arg("supervise")
         .args(["--id", id.as_str(), "--lock-fd", &LOCK_FD.to_string(), "--boot", &orders])
+        .args(["--settings", &settings])
         .args(ephemeral.then_some("--ephemeral"))
         .env_clear()
         .envs(PASSED_ON.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))

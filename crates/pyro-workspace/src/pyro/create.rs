@@ -1,8 +1,10 @@
 //! Creating a workspace: it either comes to be whole, or nothing is left of it.
 
+use std::sync::Arc;
+
 use pyro_contract::exec::ExecRequest;
 use pyro_contract::name::{WorkspaceId, WorkspaceRef};
-use pyro_contract::workspace::{CreateRequest, WorkspaceStatus};
+use pyro_contract::workspace::{CreateRequest, EngineKind, WorkspaceStatus};
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_environment::Environment;
 
@@ -13,6 +15,7 @@ use crate::home::WorkspaceDir;
 use crate::lock::Lock;
 use crate::record::Record;
 use crate::seed;
+use crate::settings::Programs;
 use crate::watch::{Watch, interrupted};
 
 /// A workspace for one command: it is deleted when this is ended, and also when this process dies.
@@ -69,19 +72,19 @@ impl Pyro {
         ephemeral: bool,
         watch: &Watch,
     ) -> Result<(WorkspaceId, birth::Newborn)> {
-        request.shape.validate()?;
-        engines::choose(request.engine)?;
+        request.shape.or(self.settings.shape).validate()?;
+        let engine = self.engine_for(&request).await?;
         // A seed that cannot be is refused before anything is fetched for it.
         seed::check(&request.seed)?;
         let environment = self.environment(&request.environment, watch).await?;
         let boot = self.boot_image(&environment).await?;
-        let draft = self.draft(request, &environment).await?;
+        let draft = self.draft(request, engine, &environment).await?;
         let id = draft.record.id.clone();
 
-        let worker = watch.clone();
+        let (worker, settings) = (watch.clone(), Arc::clone(&self.settings));
         let draft = blocking(move || {
             let mut draft = draft;
-            draft.fill(&worker)?;
+            draft.fill(&settings.programs, &worker)?;
             Ok(draft)
         })
         .await?;
@@ -91,17 +94,27 @@ impl Pyro {
         let Some(lock) = draft.hand_over() else {
             return Err(Error::new(ErrorCode::Internal, "a draft lost its lock"));
         };
-        let newborn =
-            birth::give(&self.supervisor, &self.home, &id, lock, &boot, ephemeral, watch).await?;
+        let newborn = birth::give(self, &id, lock, &boot, ephemeral, watch).await?;
         Ok((id, newborn))
     }
 
+    /// What the request's choice of an engine, or the host's, means here.
+    async fn engine_for(&self, request: &CreateRequest) -> Result<EngineKind> {
+        let choice = request.engine.unwrap_or(self.settings.engine);
+        let settings = Arc::clone(&self.settings);
+        blocking(move || engines::choose(choice, &settings.programs)).await
+    }
+
     /// Claims the id and the name.
-    async fn draft(&self, request: CreateRequest, environment: &Environment) -> Result<Draft> {
-        let home = self.home.clone();
+    async fn draft(
+        &self,
+        request: CreateRequest,
+        engine: EngineKind,
+        environment: &Environment,
+    ) -> Result<Draft> {
+        let (home, settings) = (self.home.clone(), Arc::clone(&self.settings));
         let digests = (environment.digest.clone(), environment.kernel.digest.clone());
         blocking(move || {
-            let (engine, _) = engines::choose(request.engine)?;
             let _names = home.lock_names()?;
             home.sweep();
             if let Some(name) = &request.name {
@@ -111,7 +124,7 @@ impl Pyro {
             let mut record = Record::new(id.clone(), request.environment, digests, engine);
             record.name = request.name;
             record.labels = request.labels;
-            record.shape = request.shape;
+            record.shape = request.shape.or(settings.shape);
             record.env = request.env;
             record.ttl_seconds = request.ttl_seconds;
             record.seed.source = seed::absolute(request.seed)?;
@@ -133,10 +146,10 @@ struct Draft {
 
 impl Draft {
     /// Packs the seed and makes the disk.
-    fn fill(&mut self, watch: &Watch) -> Result<()> {
+    fn fill(&mut self, programs: &Programs, watch: &Watch) -> Result<()> {
         let source = self.record.seed.source.clone();
         self.record.seed = seed::pack(&source, &self.dir.baseline_file(), self.dir.path(), watch)?;
-        engines::of(self.record.engine)
+        engines::of(self.record.engine, programs)
             .create_storage(&self.dir.storage(), self.record.shape.disk_mib)?;
         std::fs::File::create(self.dir.activity_file()).map_err(|error| {
             let path = self.dir.activity_file();

@@ -9,10 +9,14 @@ use pyro_workspace::supervisor::{Orders, supervise};
 use crate::cli::SuperviseArgs;
 
 pub(super) async fn run(args: SuperviseArgs) -> Result<u8> {
-    let boot = serde_json::from_str(&args.boot).map_err(|error| {
-        Error::new(ErrorCode::InvalidArgument, "--boot is not what pyro passes on")
-            .with_cause(error.to_string())
-    })?;
+    let strange = |flag: &'static str| {
+        move |error: serde_json::Error| {
+            Error::new(ErrorCode::InvalidArgument, format!("{flag} is not what pyro passes on"))
+                .with_cause(error.to_string())
+        }
+    };
+    let boot = serde_json::from_str(&args.boot).map_err(strange("--boot"))?;
+    let settings = serde_json::from_str(&args.settings).map_err(strange("--settings"))?;
     if args.lock_fd <= 2 {
         return Err(Error::new(ErrorCode::InvalidArgument, "--lock-fd is a standard stream"));
     }
@@ -22,6 +26,7 @@ pub(super) async fn run(args: SuperviseArgs) -> Result<u8> {
         lock: inherited(args.lock_fd),
         ephemeral: args.ephemeral,
         boot,
+        settings,
     };
     supervise(orders).await?;
     Ok(0)

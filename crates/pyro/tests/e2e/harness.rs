@@ -55,6 +55,8 @@ impl Host {
         command
             .args(args)
             .env("PYRO_HOME", &self.home)
+            .env("XDG_CONFIG_HOME", self.temp.path().join("config"))
+            .env_remove("PYRO_CONFIG")
             .env_remove("PYRO_LOG")
             .stdin(Stdio::null())
             .current_dir(self.temp.path());
