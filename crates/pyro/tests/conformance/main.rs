@@ -3,6 +3,8 @@
 //! Each case runs once for every engine, as `ENGINE::CASE`. An engine that this host cannot run is
 //! skipped, and the skip says why in the words of `pyro doctor`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // all of this crate is a test
+
 mod files;
 #[path = "../e2e/harness.rs"]
 #[allow(dead_code, reason = "shared with the end-to-end tests, which need more of it")]
