@@ -206,6 +206,10 @@ operations! {
         "Start a stopped workspace on its kept disk.";
     "workspace_stop", ["workspace", "stop"], OfWorkspace => WorkspaceStatus, Writes,
         "Stop a workspace: end its processes, flush and keep its disk.";
+    "workspace_pause", ["workspace", "pause"], OfWorkspace => WorkspaceStatus, Writes,
+        "Hold a workspace still, with all that runs in it; its memory stays.";
+    "workspace_resume", ["workspace", "resume"], OfWorkspace => WorkspaceStatus, Writes,
+        "Let a paused workspace go on where it was.";
     "workspace_delete", ["workspace", "delete"], OfWorkspace => Deleted, Destroys,
         "Delete a workspace and everything in it.";
     "workspace_exec", ["workspace", "exec"], ExecInWorkspace => ExecResult, Writes,

@@ -82,7 +82,7 @@ pub enum WorkspaceState {
     Creating,
     /// Its machine runs.
     Started,
-    /// Its machine is held still.
+    /// Its machine is held still, with all that runs in it; its memory stays.
     Paused,
     /// Its machine is off; the disk is kept.
     Stopped,
@@ -93,6 +93,12 @@ pub enum WorkspaceState {
 }
 
 impl WorkspaceState {
+    /// True if there is a machine, and somebody who answers for it.
+    #[must_use]
+    pub fn is_running(self) -> bool {
+        matches!(self, Self::Started | Self::Paused)
+    }
+
     /// The state as it stands in JSON and on the screen.
     #[must_use]
     pub fn as_str(self) -> &'static str {

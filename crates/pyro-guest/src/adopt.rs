@@ -28,11 +28,7 @@ pub(crate) fn adopt(
     let entropy = fs::File::open("/dev/random")
         .and_then(|random| sys::add_entropy(random.as_fd(), &request.entropy))
         .map_err(failed("add entropy"))?;
-    let now = Timespec {
-        tv_sec: (request.realtime_ns / 1_000_000_000) as i64,
-        tv_nsec: (request.realtime_ns % 1_000_000_000) as i64,
-    };
-    clock_settime(ClockId::Realtime, now).map_err(|e| failed("set the clock")(e.into()))?;
+    set_clock(request.realtime_ns)?;
     rustix::system::sethostname(request.hostname.as_bytes())
         .map_err(|e| failed("set the host name")(e.into()))?;
     write_identity(request).map_err(failed("write the identity"))?;
@@ -45,6 +41,15 @@ pub(crate) fn adopt(
         boot_id: read_trimmed("/proc/sys/kernel/random/boot_id")?,
         entropy_bytes: entropy as u32,
     })
+}
+
+/// Sets the clock, in nanoseconds since 1970.
+pub(crate) fn set_clock(realtime_ns: u64) -> Result<(), Status> {
+    let now = Timespec {
+        tv_sec: (realtime_ns / 1_000_000_000) as i64,
+        tv_nsec: (realtime_ns % 1_000_000_000) as i64,
+    };
+    clock_settime(ClockId::Realtime, now).map_err(|e| failed("set the clock")(e.into()))
 }
 
 fn check(request: &AdoptRequest) -> Result<(), Status> {

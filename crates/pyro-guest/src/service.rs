@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use pyro_wire::v1::agent_server::Agent;
 use pyro_wire::v1::{
-    AdoptReply, AdoptRequest, ExecInput, FileChunk, FreezeRequest, ReadFileRequest, ShutdownReply,
-    ShutdownRequest, WriteFileInput, WriteFileReply,
+    AdoptReply, AdoptRequest, ExecInput, FileChunk, FreezeRequest, ReadFileRequest, SetClockReply,
+    SetClockRequest, ShutdownReply, ShutdownRequest, WriteFileInput, WriteFileReply,
 };
 use tokio::sync::Notify;
 use tokio_stream::wrappers::ReceiverStream;
@@ -104,6 +104,15 @@ impl Agent for AgentService {
             .map_err(|error| Status::internal(error.to_string()))??;
         let _ = self.0.stage.compare_exchange(BOOTED, ADOPTED, Ordering::SeqCst, Ordering::SeqCst);
         Ok(Response::new(reply))
+    }
+
+    async fn set_clock(
+        &self,
+        request: Request<SetClockRequest>,
+    ) -> Result<Response<SetClockReply>, Status> {
+        self.check_adopted()?;
+        adopt::set_clock(request.into_inner().realtime_ns)?;
+        Ok(Response::new(SetClockReply {}))
     }
 
     type ExecStream = ReceiverStream<Result<pyro_wire::v1::ExecOutput, Status>>;

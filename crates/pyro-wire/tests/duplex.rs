@@ -9,7 +9,8 @@ use pyro_wire::v1::agent_server::Agent;
 use pyro_wire::v1::exec_output::Output;
 use pyro_wire::v1::{
     AdoptReply, AdoptRequest, ExecInput, ExecOutput, FileChunk, FreezeReply, FreezeRequest,
-    ReadFileRequest, ShutdownReply, ShutdownRequest, WriteFileInput, WriteFileReply,
+    ReadFileRequest, SetClockReply, SetClockRequest, ShutdownReply, ShutdownRequest,
+    WriteFileInput, WriteFileReply,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;
@@ -36,6 +37,13 @@ impl Drop for Held {
 
 #[tonic::async_trait]
 impl Agent for Fake {
+    async fn set_clock(
+        &self,
+        _: Request<SetClockRequest>,
+    ) -> Result<Response<SetClockReply>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
     async fn adopt(&self, request: Request<AdoptRequest>) -> Result<Response<AdoptReply>, Status> {
         let entropy_bytes = request.into_inner().entropy.len() as u32;
         Ok(Response::new(AdoptReply { entropy_bytes, ..AdoptReply::default() }))

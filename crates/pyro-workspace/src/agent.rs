@@ -11,7 +11,8 @@ use pyro_contract::{Error, ErrorCode, Result};
 use pyro_engine::AgentStream;
 use pyro_wire::v1::agent_client::AgentClient;
 use pyro_wire::v1::{
-    AdoptRequest, ExecInput, ExecOutput, ExecStart, FreezeRequest, ShutdownRequest, exec_input,
+    AdoptRequest, ExecInput, ExecOutput, ExecStart, FreezeRequest, SetClockRequest,
+    ShutdownRequest, exec_input,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -71,6 +72,18 @@ impl Agent {
             .with_hint("create the workspace again; if it stays so, rebuild the environment"));
         }
         Ok(Greeting { kernel_release: printable(&reply.kernel_release, 64) })
+    }
+
+    /// Tells the machine what time it is.
+    pub(crate) async fn set_clock(&self, patience: Duration) -> Result<()> {
+        let attempt = "the machine's clock could not be set";
+        let mut client = self.client.clone();
+        let request = SetClockRequest { realtime_ns: realtime_ns() };
+        tokio::time::timeout(patience, client.set_clock(request))
+            .await
+            .map_err(|_| Error::new(ErrorCode::Timeout, attempt))?
+            .map(drop)
+            .map_err(|status| broken(attempt, &status))
     }
 
     /// Starts a command. Dropping what comes back ends it.

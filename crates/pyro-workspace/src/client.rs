@@ -21,8 +21,8 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::home::WorkspaceDir;
 use crate::protocol::{
-    Channel, EXEC, ExecCommand, ExecReport, FREEZE, FreezeReport, LiveStatus, MAX_FRAME, STATUS,
-    STDIN_FRAME, STDIN_WINDOW, STOP, StopMode,
+    Channel, EXEC, ExecCommand, ExecReport, FREEZE, FreezeReport, HOLD, Hold, HoldReport,
+    LiveStatus, MAX_FRAME, STATUS, STDIN_FRAME, STDIN_WINDOW, STOP, StopMode,
 };
 
 /// No answer of a supervisor is longer.
@@ -30,6 +30,9 @@ const MAX_ANSWER: usize = 1 << 20;
 
 /// A supervisor answers in milliseconds, whatever its machine does.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// More than the supervisor allows itself for holding a machine still.
+const HOLD_PATIENCE: Duration = Duration::from_secs(30);
 
 type Socket = WebSocketStream<UnixStream>;
 
@@ -46,6 +49,15 @@ pub(crate) async fn stop(dir: &WorkspaceDir, mode: StopMode) -> Result<()> {
         send(&mut sender, Method::POST, STOP, &mode).await.map(drop)
     };
     tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(gone()))
+}
+
+/// Holds a machine still or lets it go on, and returns once that is so.
+pub(crate) async fn hold(dir: &WorkspaceDir, hold: Hold) -> Result<()> {
+    let asked = call(dir, Method::POST, HOLD, &hold);
+    match tokio::time::timeout(HOLD_PATIENCE, asked).await.unwrap_or_else(|_| Err(gone()))? {
+        HoldReport::Done => Ok(()),
+        HoldReport::Failed(error) => Err(error),
+    }
 }
 
 /// Keeps the disk of a running machine still for as long as it lives.

@@ -6,7 +6,6 @@
 use std::time::{Duration, Instant};
 
 use pyro_contract::Result;
-use pyro_contract::workspace::WorkspaceState;
 
 use crate::home::WorkspaceDir;
 use crate::lock::{ASK_AGAIN, Lock, busy};
@@ -39,7 +38,7 @@ pub(crate) async fn take(dir: &WorkspaceDir, purpose: For) -> Result<Possession>
     let gone = || not_found(&dir.path().file_name().unwrap_or_default().to_string_lossy());
     loop {
         let record = reconcile::load(dir)?.ok_or_else(gone)?;
-        if record.state == WorkspaceState::Started {
+        if record.state.is_running() {
             return Ok(Possession::Running(record));
         }
         let lock = match purpose {

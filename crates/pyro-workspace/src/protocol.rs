@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) const STATUS: &str = "/v1/status";
 pub(crate) const STOP: &str = "/v1/stop";
+pub(crate) const HOLD: &str = "/v1/hold";
 pub(crate) const EXEC: &str = "/v1/exec";
 pub(crate) const FREEZE: &str = "/v1/freeze";
 
@@ -86,6 +87,24 @@ pub(crate) enum StopMode {
     Orderly,
     /// At once; the disk is about to be thrown away.
     Discard,
+}
+
+/// What is to become of a running machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Hold {
+    /// It is to be held still.
+    Pause,
+    /// It is to go on.
+    Resume,
+}
+
+/// What became of it. Either way the record says so by now.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum HoldReport {
+    Done,
+    Failed(Error),
 }
 
 /// What only the supervisor knows of a running workspace.

@@ -19,8 +19,8 @@ use crate::client::{self, ExecSession};
 use crate::home::{Home, WorkspaceDir};
 use crate::lock::{ASK_AGAIN, Lock, busy};
 use crate::possession::{self, For, Possession};
-use crate::protocol::StopMode;
-use crate::record::{Record, not_found};
+use crate::protocol::{Hold, StopMode};
+use crate::record::{Record, not_found, paused};
 use crate::review::Review;
 use crate::settings::Settings;
 use crate::watch::Watch;
@@ -181,16 +181,43 @@ impl Pyro {
         Ok(status_of(&dir, record).await)
     }
 
-    /// Starts a workspace on its kept disk. One that runs already is left alone.
+    /// Starts a workspace on its kept disk. One that runs already is left alone; one that is held
+    /// still goes on.
     pub async fn start(&self, workspace: &WorkspaceRef, watch: &Watch) -> Result<WorkspaceStatus> {
         let (dir, _) = self.find(workspace).await?;
         let (record, lock) = match possession::take(&dir, For::Change).await? {
+            Possession::Running(record) if record.state == WorkspaceState::Paused => {
+                client::hold(&dir, Hold::Resume).await?;
+                return self.status(&WorkspaceRef::Id(record.id)).await;
+            }
             Possession::Running(record) => return Ok(status_of(&dir, record).await),
             Possession::AtRest(record, lock) => (record, lock),
         };
         let boot = self.boot_of(&record).await?;
         birth::give(self, &record.id, lock, &boot, false, watch).await?.keep().await?;
         self.status(&WorkspaceRef::Id(record.id)).await
+    }
+
+    /// Holds a workspace still, with all that runs in it. One that is held already is left alone.
+    /// Its time to live runs on.
+    pub async fn pause(&self, workspace: &WorkspaceRef) -> Result<WorkspaceStatus> {
+        self.hold(workspace, Hold::Pause).await
+    }
+
+    /// Lets a workspace go on that was paused. One that runs is left alone.
+    pub async fn resume(&self, workspace: &WorkspaceRef) -> Result<WorkspaceStatus> {
+        self.hold(workspace, Hold::Resume).await
+    }
+
+    async fn hold(&self, workspace: &WorkspaceRef, hold: Hold) -> Result<WorkspaceStatus> {
+        let (dir, _) = self.find(workspace).await?;
+        match possession::take(&dir, For::Reading).await? {
+            Possession::Running(record) => {
+                client::hold(&dir, hold).await?;
+                self.status(&WorkspaceRef::Id(record.id)).await
+            }
+            Possession::AtRest(record, _) => Err(not_running(workspace, &record)),
+        }
     }
 
     /// Ends a workspace's processes, flushes and keeps its disk. One at rest is left alone. What
@@ -248,9 +275,7 @@ impl Pyro {
     ) -> Result<ExecSession> {
         request.validate()?;
         let (dir, record) = self.find(workspace).await?;
-        if record.state != WorkspaceState::Started {
-            return Err(not_started(workspace, &record));
-        }
+        ready(workspace, &record)?;
         client::exec(&dir, request).await
     }
 
@@ -346,13 +371,13 @@ async fn take_for_deletion(dir: &WorkspaceDir) -> Result<Lock> {
             return Ok(lock);
         }
         match Record::load(dir).map(|record| (record.state, record.run)) {
-            Ok((WorkspaceState::Started, _)) if asked.is_none() => {
+            Ok((state, _)) if state.is_running() && asked.is_none() => {
                 let _ = client::stop(dir, StopMode::Discard).await;
                 asked = Some(Instant::now());
             }
             // A supervisor that hangs, or that has not come so far that it could be asked.
             Ok((state, Some(run)))
-                if state != WorkspaceState::Started
+                if !state.is_running()
                     || asked.is_some_and(|asked| asked.elapsed() >= DISCARD_PATIENCE) =>
             {
                 blocking(move || {
@@ -382,7 +407,7 @@ async fn take_for_deletion(dir: &WorkspaceDir) -> Result<Lock> {
 /// The public status of a record.
 async fn status_of(dir: &WorkspaceDir, record: Record) -> WorkspaceStatus {
     let live = match record.state {
-        WorkspaceState::Started => client::live_status(dir).await.ok(),
+        state if state.is_running() => client::live_status(dir).await.ok(),
         _ => None,
     };
     let running_commands = live.map_or(0, |live| live.running_commands);
@@ -425,6 +450,15 @@ fn disk_used(dir: &WorkspaceDir) -> u64 {
         .sum()
 }
 
+/// Whether something can run in the workspace now. Waking one that is held still belongs here.
+fn ready(workspace: &WorkspaceRef, record: &Record) -> Result<()> {
+    match record.state {
+        WorkspaceState::Started => Ok(()),
+        WorkspaceState::Paused => Err(paused(workspace.as_str())),
+        _ => Err(not_started(workspace, record)),
+    }
+}
+
 fn not_started(workspace: &WorkspaceRef, record: &Record) -> Error {
     let error = Error::new(
         ErrorCode::WrongState,
@@ -439,6 +473,18 @@ fn not_started(workspace: &WorkspaceRef, record: &Record) -> Error {
         Some(reason) => error.with_cause(reason.message.clone()),
         None => error,
     }
+}
+
+fn not_running(workspace: &WorkspaceRef, record: &Record) -> Error {
+    Error::new(
+        ErrorCode::WrongState,
+        format!(
+            "the workspace {:?} is {}, so there is no machine to hold or to let go on",
+            workspace.as_str(),
+            record.state
+        ),
+    )
+    .with_hint(format!("`pyro workspace start {}`", workspace.as_str()))
 }
 
 /// Runs something that blocks off the async threads.

@@ -194,6 +194,15 @@ pub(crate) fn not_found(reference: &str) -> Error {
         .with_hint("`pyro workspace list` shows those that there are")
 }
 
+/// The workspace is held still, so nothing in it can answer.
+pub(crate) fn paused(reference: &str) -> Error {
+    Error::new(
+        ErrorCode::WrongState,
+        format!("the workspace {reference:?} is paused, so nothing in it can run or be read"),
+    )
+    .with_hint(format!("`pyro workspace resume {reference}`"))
+}
+
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     use io::Read as _;
     let mut text = Vec::new();

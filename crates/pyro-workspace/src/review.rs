@@ -12,6 +12,7 @@ use pyro_contract::diff::Diff;
 use pyro_contract::operation::Exported;
 use pyro_contract::path::BytePath;
 use pyro_contract::progress::Progress;
+use pyro_contract::workspace::WorkspaceState;
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_layers::diff::{DiffOptions, summarize};
 use pyro_layers::erofs::ErofsLayer;
@@ -28,7 +29,7 @@ use crate::home::WorkspaceDir;
 use crate::lock::Lock;
 use crate::possession::{self, For, Possession};
 use crate::pyro::blocking;
-use crate::record::Record;
+use crate::record::{Record, paused};
 use crate::settings::Settings;
 
 /// Where an export goes.
@@ -175,6 +176,9 @@ async fn hold_still(dir: &WorkspaceDir) -> Result<(Record, Still)> {
     loop {
         match possession::take(dir, For::Reading).await? {
             Possession::AtRest(record, lock) => return Ok((record, Still::AtRest { _lock: lock })),
+            Possession::Running(record) if record.state == WorkspaceState::Paused => {
+                return Err(paused(record.id.as_str()));
+            }
             Possession::Running(record) => match client::freeze(dir).await {
                 Ok(freeze) => return Ok((record, Still::Frozen { freeze: Box::new(freeze) })),
                 // It stopped just now, and its supervisor is about to write that down.

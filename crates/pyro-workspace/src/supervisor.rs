@@ -6,6 +6,7 @@
 //! the machine dead, and the next client settles the record (`reconcile.rs`).
 
 mod exec;
+mod hold;
 mod lifeline;
 mod server;
 
@@ -93,6 +94,8 @@ struct Shared {
     env: Vec<pyro_contract::name::EnvVar>,
     running_commands: AtomicU64,
     ending: Endings,
+    /// Who asks for the machine to be held still, or to go on.
+    holds: hold::Asking,
     /// Held for reading by whoever reads the frozen disk; an orderly end waits for them.
     freezes: RwLock<()>,
     /// Held for reading by the session of each command, so that it can still say how that ended.
@@ -133,10 +136,18 @@ pub async fn supervise(orders: Orders) -> Result<()> {
     };
     say(&Birth::Ready);
 
-    let server = server::serve(listener, Arc::clone(&shared));
-    let ending = tokio::select! {
-        ending = wait_for_ending(&shared, machine.as_ref(), &record) => ending,
-        error = server => return Err(error),
+    let mut server = std::pin::pin!(server::serve(listener, Arc::clone(&shared)));
+    let mut holds = shared.holds.listen();
+    let mut ending = std::pin::pin!(wait_for_ending(&shared, machine.as_ref(), record.ttl_seconds));
+    let ending = loop {
+        tokio::select! {
+            ending = &mut ending => break ending,
+            asked = holds.recv() => {
+                let workspace = hold::Workspace { dir: &dir, shared: &shared, machine: &*machine };
+                workspace.answer(asked, &mut record).await;
+            }
+            error = &mut server => return Err(error),
+        }
     };
     tracing::info!(?ending, "the run ends");
     let discard = orders.ephemeral || ending == Ending::Asked(StopMode::Discard);
@@ -234,6 +245,7 @@ async fn begin(
         env: record.env.clone(),
         running_commands: AtomicU64::new(0),
         ending,
+        holds: hold::Asking::default(),
         freezes: RwLock::new(()),
         sessions: RwLock::new(()),
         obituary: watch::Sender::new(None),
@@ -241,10 +253,15 @@ async fn begin(
     Ok((shared, machine, listener))
 }
 
-async fn wait_for_ending(shared: &Shared, machine: &dyn Machine, record: &Record) -> Ending {
+/// The time to live counts from the start, whether the machine is held still meanwhile or not.
+async fn wait_for_ending(
+    shared: &Shared,
+    machine: &dyn Machine,
+    ttl_seconds: Option<u64>,
+) -> Ending {
     let mut asked = shared.ending.subscribe();
     let time_to_live = async {
-        match record.ttl_seconds {
+        match ttl_seconds {
             Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
             None => std::future::pending().await,
         }
@@ -267,6 +284,7 @@ async fn finish(
     ending: Ending,
     discard: bool,
 ) -> Result<()> {
+    let was_held = record.state == WorkspaceState::Paused;
     record.state = WorkspaceState::Stopped;
     record.error = None;
     match ending {
@@ -279,6 +297,9 @@ async fn finish(
         }
         Ending::Asked(_) | Ending::Orphaned if discard => machine.kill(STOP_PATIENCE).await,
         Ending::Asked(_) | Ending::Orphaned | Ending::TimeToLive => {
+            if was_held && let Err(error) = machine.resume().await {
+                tracing::warn!(%error, "a machine held still does not go on");
+            }
             if let Err(error) = power_off(shared, machine).await {
                 record.error = Some(error);
             }

@@ -161,6 +161,25 @@ Examples:
         #[arg(value_parser = parse::<WorkspaceRef>)]
         workspace: WorkspaceRef,
     },
+    /// Hold a workspace still, with all that runs in it; its memory stays
+    #[command(after_help = "\
+Examples:
+  pyro workspace pause demo
+  pyro workspace resume demo
+
+While paused it takes no processor time, and nothing in it can be run or read. Its time to live runs on.")]
+    Pause {
+        /// Its id or name
+        #[arg(value_parser = parse::<WorkspaceRef>)]
+        workspace: WorkspaceRef,
+    },
+    /// Let a paused workspace go on where it was
+    #[command(after_help = "Example:\n  pyro workspace resume demo")]
+    Resume {
+        /// Its id or name
+        #[arg(value_parser = parse::<WorkspaceRef>)]
+        workspace: WorkspaceRef,
+    },
     /// Delete a workspace and everything in it
     #[command(after_help = "Example:\n  pyro workspace delete demo")]
     Delete {

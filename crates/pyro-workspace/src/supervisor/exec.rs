@@ -99,6 +99,7 @@ async fn first_command(commands: &mut SplitStream<WebSocket>) -> Result<ExecRequ
 }
 
 async fn start(shared: &Shared, request: &ExecRequest) -> Result<(Running, u64)> {
+    shared.holds.check()?;
     let cwd = absolute(request.cwd.as_deref());
     let sequence = shared.journal.begin(request, &cwd).await?;
     let started = async {

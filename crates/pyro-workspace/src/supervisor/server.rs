@@ -19,7 +19,10 @@ use tokio::net::UnixListener;
 
 use super::{Ending, Shared, exec};
 use crate::home::WorkspaceDir;
-use crate::protocol::{EXEC, FREEZE, FreezeReport, LiveStatus, MAX_FRAME, STATUS, STOP, StopMode};
+use crate::protocol::{
+    EXEC, FREEZE, FreezeReport, HOLD, Hold, HoldReport, LiveStatus, MAX_FRAME, STATUS, STOP,
+    StopMode,
+};
 
 /// Nobody may hold a machine's disk for longer, whatever it reads.
 const LONGEST_FREEZE: Duration = Duration::from_secs(15 * 60);
@@ -49,6 +52,7 @@ pub(super) async fn serve(listener: UnixListener, shared: Arc<Shared>) -> Error 
     let router = Router::new()
         .route(STATUS, get(status))
         .route(STOP, post(stop))
+        .route(HOLD, post(hold))
         .route(EXEC, any(open_exec))
         .route(FREEZE, any(open_freeze))
         .with_state(shared);
@@ -66,6 +70,13 @@ async fn status(State(shared): State<Arc<Shared>>) -> Json<LiveStatus> {
 async fn stop(State(shared): State<Arc<Shared>>, Json(mode): Json<StopMode>) -> StatusCode {
     shared.ending.send_replace(Some(Ending::Asked(mode)));
     StatusCode::ACCEPTED
+}
+
+async fn hold(State(shared): State<Arc<Shared>>, Json(hold): Json<Hold>) -> Json<HoldReport> {
+    Json(match shared.holds.ask(hold).await {
+        Ok(()) => HoldReport::Done,
+        Err(error) => HoldReport::Failed(error),
+    })
 }
 
 async fn open_exec(State(shared): State<Arc<Shared>>, upgrade: WebSocketUpgrade) -> Response {
@@ -86,6 +97,10 @@ async fn open_freeze(State(shared): State<Arc<Shared>>, upgrade: WebSocketUpgrad
 /// can end a freeze by ending the call, and the answer is then no.
 async fn hold_still(mut socket: WebSocket, shared: Arc<Shared>) {
     let _reading = shared.freezes.read().await;
+    if let Err(error) = shared.holds.check() {
+        let _ = socket.send(text(&FreezeReport::Failed(error))).await;
+        return;
+    }
     let frozen = tokio::select! {
         frozen = shared.agent.freeze() => frozen,
         // The client has nothing to say yet; it hung up.

@@ -39,6 +39,8 @@ pub(super) async fn run(pyro: &Pyro, command: WorkspaceCommand, ui: &Ui) -> Resu
             }
             print(&status, ui)?;
         }
+        WorkspaceCommand::Pause { workspace } => print(&pyro.pause(&workspace).await?, ui)?,
+        WorkspaceCommand::Resume { workspace } => print(&pyro.resume(&workspace).await?, ui)?,
         WorkspaceCommand::Delete { workspace } => {
             let deleted = pyro.delete(&workspace).await?;
             if ui.json() {

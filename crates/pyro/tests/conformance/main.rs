@@ -12,6 +12,7 @@ mod harness;
 mod isolation;
 mod life;
 mod limits;
+mod pause;
 mod running;
 mod uniqueness;
 
@@ -89,6 +90,11 @@ cases! {
     life::it_is_created_used_stopped_started_and_deleted,
     life::a_supervisor_that_is_killed_takes_its_machine_along_and_keeps_the_disk,
     life::several_are_created_at_once,
+    pause::what_runs_is_held_still_and_goes_on,
+    pause::a_paused_workspace_stops_starts_and_is_deleted,
+    pause::a_paused_workspace_can_be_killed,
+    pause::time_to_live_runs_on_while_paused,
+    pause::pausing_and_resuming_at_once_ends_in_one_state,
     running::streams_and_exit_codes_are_the_commands,
     running::signals_and_timeouts_end_the_whole_group,
     running::a_user_a_directory_variables_and_stdin_are_taken,
