@@ -255,14 +255,31 @@ impl CreateRequest {
     }
 }
 
-/// How the machine's CPU runs.
+/// What stands between a workspace and its host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Acceleration {
-    /// Hardware virtualization.
-    Hardware,
-    /// Emulated in software: as well isolated, many times slower.
-    Emulated,
+pub enum Isolation {
+    /// A machine of its own, on hardware virtualization.
+    HardwareVm,
+    /// A machine of its own whose CPU is emulated: as well isolated, many times slower.
+    EmulatedVm,
+    /// A kernel of its own in user space (gVisor), on top of the host's.
+    UserKernel,
+    /// The host's kernel, shared with it: namespaces, few capabilities, filtered system calls.
+    SharedKernel,
+}
+
+impl Isolation {
+    /// What it is, in words.
+    #[must_use]
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::HardwareVm => "hardware virtualization",
+            Self::EmulatedVm => "emulated",
+            Self::UserKernel => "a kernel in user space",
+            Self::SharedKernel => "shares the host's kernel",
+        }
+    }
 }
 
 /// The seed as it was taken.
@@ -301,9 +318,9 @@ pub struct WorkspaceStatus {
     pub environment_digest: Digest,
     /// What isolates it.
     pub engine: EngineKind,
-    /// How its CPU runs, while it is started.
+    /// What stands between it and the host, while it is started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub acceleration: Option<Acceleration>,
+    pub isolation: Option<Isolation>,
     /// The guest kernel, while it is started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel_release: Option<String>,

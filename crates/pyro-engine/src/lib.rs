@@ -5,8 +5,13 @@
 //! disks as [`pyro_layers::Layer`]s and machines as streams, and must not assume that a machine is
 //! a local process. This crate knows nothing of workspaces, environments or doors.
 
+mod console;
+mod disk;
 mod error;
+mod jail;
 pub mod kvm;
+mod process;
+mod program;
 pub mod qemu;
 
 use std::path::{Path, PathBuf};
@@ -14,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pyro_contract::workspace::EngineKind;
+use pyro_contract::workspace::{EngineKind, Isolation};
 use pyro_layers::Layer;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -51,20 +56,11 @@ pub struct MachineSpec {
     pub run_as: Option<u32>,
 }
 
-/// How strong the wall is, and how fast.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Acceleration {
-    /// Hardware virtualization.
-    Hardware,
-    /// The CPU is emulated in software.
-    Emulated,
-}
-
 /// What an engine found out about this host, without trying for long.
 #[derive(Debug, Clone)]
 pub struct Probe {
-    /// How it would run here; `None` if it cannot.
-    pub acceleration: Option<Acceleration>,
+    /// What would stand between a machine and this host; `None` if the engine cannot run here.
+    pub isolation: Option<Isolation>,
     /// What was found, in words: the program and its version, or what is missing.
     pub found: String,
     /// Why the engine is unusable or slow here, if it is.

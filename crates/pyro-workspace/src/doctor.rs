@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use pyro_contract::operation::{Check, CheckStatus};
-use pyro_contract::workspace::EngineKind;
-use pyro_engine::Acceleration;
+use pyro_contract::workspace::{EngineKind, Isolation};
 
 use crate::engines;
 use crate::pyro::{Pyro, blocking};
@@ -83,17 +82,17 @@ fn configuration(settings: &Settings) -> Check {
 
 fn engine(kind: EngineKind, settings: &Settings) -> Check {
     let probe = engines::of(kind, &settings.programs).probe();
-    let status = match probe.acceleration {
-        Some(Acceleration::Hardware) => CheckStatus::Ok,
-        Some(Acceleration::Emulated) => CheckStatus::Warning,
+    let status = match probe.isolation {
+        Some(Isolation::EmulatedVm) => CheckStatus::Warning,
+        Some(_) => CheckStatus::Ok,
         None => CheckStatus::Failed,
     };
     Check {
         name: format!("engine {kind}"),
         status,
-        found: match probe.acceleration {
-            Some(Acceleration::Emulated) => format!("{}, emulated", probe.found),
-            _ => probe.found,
+        found: match probe.isolation {
+            Some(isolation) => format!("{}; {}", probe.found, isolation.describe()),
+            None => probe.found,
         },
         why: probe.reason.unwrap_or_else(|| "runs the machines".into()),
         fix: probe.fix,

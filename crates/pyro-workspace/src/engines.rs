@@ -35,7 +35,7 @@ fn decide(choice: EngineChoice, probe: impl Fn(EngineKind) -> Probe) -> Result<E
     let mut refused = Vec::new();
     for &kind in candidates {
         let probe = probe(kind);
-        if probe.acceleration.is_some() {
+        if probe.isolation.is_some() {
             return Ok(kind);
         }
         refused.push((kind, probe));
@@ -75,11 +75,11 @@ fn no_machine(others: &[(EngineKind, Probe)], kind: EngineKind, last: &Probe) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pyro_engine::Acceleration;
+    use pyro_contract::workspace::Isolation;
 
-    fn probe(acceleration: Option<Acceleration>) -> Probe {
+    fn probe(isolation: Option<Isolation>) -> Probe {
         Probe {
-            acceleration,
+            isolation,
             found: "it is not installed".into(),
             reason: None,
             fix: Some("sudo apt-get install it".into()),
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn auto_takes_an_emulated_machine_rather_than_less_isolation() {
-        let chosen = decide(EngineChoice::Auto, |_| probe(Some(Acceleration::Emulated)));
+        let chosen = decide(EngineChoice::Auto, |_| probe(Some(Isolation::EmulatedVm)));
         assert_eq!(chosen.unwrap(), EngineKind::Qemu);
     }
 

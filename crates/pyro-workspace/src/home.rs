@@ -14,12 +14,14 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use pyro_contract::env_vars::{PYRO_HOME, XDG_DATA_HOME};
 use pyro_contract::name::WorkspaceId;
 use pyro_contract::{Error, ErrorCode, Result};
 
 use crate::lock::Lock;
+use crate::record::not_found;
 
 /// The root of pyro's state.
 #[derive(Debug, Clone)]
@@ -103,7 +105,7 @@ impl Home {
             .create(&path)
             .map_err(|error| Error::io(format!("cannot create {}", path.display()), &error))?;
         let dir = WorkspaceDir { path };
-        let lock = Lock::try_take(&dir.lock_file())?.ok_or_else(|| {
+        let lock = dir.try_take()?.ok_or_else(|| {
             Error::new(ErrorCode::Internal, "a workspace directory just made is locked")
         })?;
         Ok(NewWorkspaceDir { dir, place: self.workspace(id), lock })
@@ -145,7 +147,7 @@ impl WorkspaceDir {
         self.path.join("journal.db")
     }
 
-    pub(crate) fn lock_file(&self) -> PathBuf {
+    fn lock_file(&self) -> PathBuf {
         self.path.join("lock")
     }
 
@@ -180,6 +182,32 @@ impl WorkspaceDir {
 
     pub(crate) fn socket_file(&self) -> PathBuf {
         self.path.join(Self::SOCKET)
+    }
+
+    /// The lock, alone. `Ok(None)` while somebody else has it; `NotFound` if the workspace was
+    /// removed, be it just now.
+    pub(crate) fn try_take(&self) -> Result<Option<Lock>> {
+        Lock::try_take(&self.lock_file()).map_err(|error| self.gone_or(error))
+    }
+
+    /// The lock, as one of several readers; else as [`Self::try_take`].
+    pub(crate) fn try_share(&self) -> Result<Option<Lock>> {
+        Lock::try_share(&self.lock_file()).map_err(|error| self.gone_or(error))
+    }
+
+    /// Waits for the lock, alone, at most `patience`; else as [`Self::try_take`].
+    pub(crate) async fn take(&self, patience: Duration) -> Result<Lock> {
+        Lock::wait_at_most(self.lock_file(), patience).await.map_err(|error| self.gone_or(error))
+    }
+
+    /// What a failure to lock means: a file cannot be made in a directory that is gone.
+    fn gone_or(&self, error: Error) -> Error {
+        if self.exists() { error } else { self.gone() }
+    }
+
+    /// That there is no such workspace.
+    pub(crate) fn gone(&self) -> Error {
+        not_found(&self.path.file_name().unwrap_or_default().to_string_lossy())
     }
 
     pub(crate) fn exists(&self) -> bool {
@@ -246,8 +274,10 @@ mod tests {
         assert!(home.ids().unwrap().is_empty(), "not visible before it is published");
         let (dir, lock) = new.publish().unwrap();
         assert_eq!(home.ids().unwrap(), [id]);
-        assert!(Lock::try_take(&dir.lock_file()).unwrap().is_none(), "the lock moved with it");
+        assert!(dir.try_take().unwrap().is_none(), "the lock moved with it");
         dir.remove().unwrap();
+        // Whoever still has its name in mind hears that it is gone, not that a file is missing.
+        assert_eq!(dir.try_take().unwrap_err().code, ErrorCode::NotFound);
         drop(lock);
         assert!(home.ids().unwrap().is_empty());
         assert_eq!(fs::read_dir(home.workspaces()).unwrap().count(), 0);

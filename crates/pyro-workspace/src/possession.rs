@@ -10,7 +10,7 @@ use pyro_contract::Result;
 use crate::home::WorkspaceDir;
 use crate::lock::{ASK_AGAIN, Lock, busy};
 use crate::reconcile;
-use crate::record::{Record, not_found};
+use crate::record::Record;
 
 /// Longer than a machine may take to boot or to shut down.
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -35,18 +35,17 @@ pub(crate) enum Possession {
 /// Waits until the workspace is not on its way from one state to another.
 pub(crate) async fn take(dir: &WorkspaceDir, purpose: For) -> Result<Possession> {
     let deadline = Instant::now() + PATIENCE;
-    let gone = || not_found(&dir.path().file_name().unwrap_or_default().to_string_lossy());
     loop {
-        let record = reconcile::load(dir)?.ok_or_else(gone)?;
+        let record = reconcile::load(dir)?.ok_or_else(|| dir.gone())?;
         if record.state.is_running() {
             return Ok(Possession::Running(record));
         }
         let lock = match purpose {
-            For::Change => Lock::try_take(&dir.lock_file())?,
-            For::Reading => Lock::try_share(&dir.lock_file())?,
+            For::Change => dir.try_take()?,
+            For::Reading => dir.try_share()?,
         };
         if let Some(lock) = lock {
-            let record = reconcile::settle(dir, &lock)?.ok_or_else(gone)?;
+            let record = reconcile::settle(dir, &lock)?.ok_or_else(|| dir.gone())?;
             return Ok(Possession::AtRest(record, lock));
         }
         if Instant::now() >= deadline {

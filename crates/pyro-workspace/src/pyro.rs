@@ -227,7 +227,7 @@ impl Pyro {
         if let Possession::Running(_) = possession::take(&dir, For::Reading).await? {
             // If nobody answers, it ended by itself; the lock tells.
             let _ = client::stop(&dir, StopMode::Orderly).await;
-            drop(Lock::wait_at_most(dir.lock_file(), STOP_PATIENCE).await?);
+            drop(dir.take(STOP_PATIENCE).await?);
         }
         self.status(&WorkspaceRef::Id(record.id)).await
     }
@@ -367,7 +367,7 @@ async fn take_for_deletion(dir: &WorkspaceDir) -> Result<Lock> {
     let deadline = Instant::now() + DELETE_PATIENCE;
     let mut asked: Option<Instant> = None;
     loop {
-        if let Some(lock) = Lock::try_take(&dir.lock_file())? {
+        if let Some(lock) = dir.try_take()? {
             return Ok(lock);
         }
         match Record::load(dir).map(|record| (record.state, record.run)) {
@@ -391,7 +391,7 @@ async fn take_for_deletion(dir: &WorkspaceDir) -> Result<Lock> {
             }
             // Readers of a workspace at rest keep what they have opened.
             Ok((WorkspaceState::Stopped | WorkspaceState::Failed, None)) => {
-                if let Some(lock) = Lock::try_share(&dir.lock_file())? {
+                if let Some(lock) = dir.try_share()? {
                     return Ok(lock);
                 }
             }
@@ -413,7 +413,7 @@ async fn status_of(dir: &WorkspaceDir, record: Record) -> WorkspaceStatus {
     let running_commands = live.map_or(0, |live| live.running_commands);
     let run = record.run.as_ref();
     WorkspaceStatus {
-        acceleration: run.and_then(|run| run.acceleration),
+        isolation: run.and_then(|run| run.isolation),
         kernel_release: run.and_then(|run| run.kernel_release.clone()),
         stops_at: run.and_then(|run| run.stops_at),
         last_activity_at: last_activity(dir).unwrap_or(record.created_at).max(record.created_at),

@@ -26,11 +26,11 @@ pub(crate) fn load(dir: &WorkspaceDir) -> Result<Option<Record>> {
     if is_at_rest(&record) {
         return Ok(Some(record));
     }
-    match Lock::try_take(&dir.lock_file()) {
+    match dir.try_take() {
         Ok(Some(lock)) => settle(dir, &lock),
         Ok(None) => Ok(Some(record)),
         // Removed meanwhile.
-        Err(_) if !dir.exists() => Ok(None),
+        Err(error) if error.code == ErrorCode::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use pyro_contract::environment::{Digest, EnvironmentRef};
 use pyro_contract::name::{EnvVar, Name, WorkspaceId, WorkspaceName};
-use pyro_contract::workspace::{Acceleration, EngineKind, SeedStatus, Shape, WorkspaceState};
+use pyro_contract::workspace::{EngineKind, Isolation, SeedStatus, Shape, WorkspaceState};
 use pyro_contract::{Error, ErrorCode, Result};
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +52,7 @@ pub(crate) struct Run {
     pub(crate) supervisor: ProcessId,
     /// The machine, if it is a process of this host.
     pub(crate) machine: Option<ProcessId>,
-    pub(crate) acceleration: Option<Acceleration>,
+    pub(crate) isolation: Option<Isolation>,
     pub(crate) kernel_release: Option<String>,
     pub(crate) stops_at: Option<Timestamp>,
 }
@@ -122,9 +122,7 @@ impl Record {
         let text = match read_bounded(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound && !dir.exists() => {
-                return Err(not_found(
-                    &dir.path().file_name().unwrap_or_default().to_string_lossy(),
-                ));
+                return Err(dir.gone());
             }
             Err(error) => return Err(damaged(error.to_string())),
         };

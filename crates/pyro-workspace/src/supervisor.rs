@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use pyro_contract::name::WorkspaceId;
-use pyro_contract::workspace::{Acceleration, WorkspaceState};
+use pyro_contract::workspace::WorkspaceState;
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_engine::{Exit, Image, Machine, MachineSpec};
 use tokio::sync::{RwLock, watch};
@@ -178,10 +178,7 @@ async fn begin(
         supervisor: ProcessId::own()
             .ok_or_else(|| Error::new(ErrorCode::Internal, "cannot read /proc/self"))?,
         machine: None,
-        acceleration: probe.acceleration.map(|acceleration| match acceleration {
-            pyro_engine::Acceleration::Hardware => Acceleration::Hardware,
-            pyro_engine::Acceleration::Emulated => Acceleration::Emulated,
-        }),
+        isolation: probe.isolation,
         kernel_release: None,
         stops_at: None,
     });

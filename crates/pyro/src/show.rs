@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use pyro_contract::exec::{JournalCommand, Stream};
 use pyro_contract::operation::{Check, CheckStatus};
-use pyro_contract::workspace::{Acceleration, Seed, WorkspaceStatus};
+use pyro_contract::workspace::{Seed, WorkspaceStatus};
 
 /// Columns as wide as their widest cell, two spaces apart; the last is not padded.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
@@ -54,9 +54,8 @@ pub(crate) fn workspace(status: &WorkspaceStatus) -> String {
     }
     rows.push(("state", status.state.to_string()));
     rows.push(("environment", status.environment.to_string()));
-    let engine = match status.acceleration {
-        Some(Acceleration::Hardware) => format!("{} (hardware virtualization)", status.engine),
-        Some(Acceleration::Emulated) => format!("{} (emulated)", status.engine),
+    let engine = match status.isolation {
+        Some(isolation) => format!("{} ({})", status.engine, isolation.describe()),
         None => status.engine.to_string(),
     };
     rows.push(("engine", engine));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pyro_contract::env_vars::NO_COLOR;
 use pyro_contract::progress::{Progress, Report, Unit};
-use pyro_contract::workspace::{Acceleration, WorkspaceStatus};
+use pyro_contract::workspace::{Isolation, WorkspaceStatus};
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_workspace::{Interrupt, Watch};
 use serde::Serialize;
@@ -72,8 +72,8 @@ impl Ui {
     }
 
     /// Isolation is never less than asked for, but speed may be; say so.
-    pub(crate) fn note_acceleration(&self, status: &WorkspaceStatus) {
-        if status.acceleration == Some(Acceleration::Emulated) {
+    pub(crate) fn note_isolation(&self, status: &WorkspaceStatus) {
+        if status.isolation == Some(Isolation::EmulatedVm) {
             self.note(
                 "the machine is emulated, for want of hardware virtualization: as well isolated, \
                  but 6 to 20 times slower (`pyro doctor` says why; `--engine container` is fast, \

@@ -6,7 +6,7 @@
 
 use std::os::fd::RawFd;
 
-use crate::Acceleration;
+use crate::qemu::Acceleration;
 
 /// What the machine is made of.
 pub(crate) struct Layout {

@@ -18,13 +18,13 @@ use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::console::Tail;
+use crate::jail::Jail;
+use crate::process::{Ending, Process};
 use crate::qemu::command_line::{self, Fds, Layout};
-use crate::qemu::console::Tail;
-use crate::qemu::jail::Jail;
-use crate::qemu::process::{Ending, Process};
 use crate::qemu::qmp::Monitor;
-use crate::qemu::tsc;
-use crate::{Acceleration, AgentStream, EngineError, Exit, Machine, MachineSpec, Result, Usage};
+use crate::qemu::{Acceleration, tsc};
+use crate::{AgentStream, EngineError, Exit, Machine, MachineSpec, Result, Usage};
 
 /// How long QEMU may take to build the machine; some tens of milliseconds on an idle host.
 const BUILD_PATIENCE: Duration = Duration::from_secs(20);

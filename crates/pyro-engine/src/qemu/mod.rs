@@ -1,27 +1,32 @@
 //! The `qemu` engine: a virtual machine run by QEMU, on KVM where that is usable, else emulated.
 
 mod command_line;
-mod console;
-mod jail;
 mod machine;
-mod process;
 mod qmp;
-mod storage;
 mod tsc;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use async_trait::async_trait;
-use pyro_contract::workspace::EngineKind;
+use pyro_contract::workspace::{EngineKind, Isolation};
 
+use crate::disk;
 use crate::kvm::{self, Kvm};
-use crate::{
-    Acceleration, Capabilities, Engine, EngineError, Machine, MachineSpec, Probe, Result, Storage,
-};
+use crate::program::find_program;
+use crate::{Capabilities, Engine, EngineError, Machine, MachineSpec, Probe, Result, Storage};
 
 const PROGRAM: &str = "qemu-system-x86_64";
 const PACKAGE: &str = "qemu-system-x86";
+
+/// How the CPU runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Acceleration {
+    /// Hardware virtualization.
+    Hardware,
+    /// Emulated in software.
+    Emulated,
+}
 
 /// Makes QEMU machines.
 #[derive(Debug, Clone, Default)]
@@ -38,8 +43,8 @@ impl QemuEngine {
 
     fn program(&self) -> Result<PathBuf> {
         let found = match &self.program {
-            Some(program) => storage::find_program(program),
-            None => storage::find_program(PROGRAM),
+            Some(program) => find_program(program),
+            None => find_program(PROGRAM),
         };
         found.ok_or(EngineError::MissingProgram { program: PROGRAM, package: PACKAGE })
     }
@@ -54,7 +59,7 @@ impl Engine for QemuEngine {
     fn probe(&self) -> Probe {
         let Ok(program) = self.program() else {
             return Probe {
-                acceleration: None,
+                isolation: None,
                 found: format!("{PROGRAM} is not installed"),
                 reason: Some("without it there are no machines".to_owned()),
                 fix: Some(format!("sudo apt-get install {PACKAGE}")),
@@ -63,14 +68,14 @@ impl Engine for QemuEngine {
         let found = format!("{} ({})", version(&program), program.display());
         match kvm::probe() {
             Kvm::Usable => Probe {
-                acceleration: Some(Acceleration::Hardware),
-                found: format!("{found}, KVM"),
+                isolation: Some(Isolation::HardwareVm),
+                found: format!("{found} on KVM"),
                 reason: None,
                 fix: None,
             },
             Kvm::Unusable(why) => Probe {
-                acceleration: Some(Acceleration::Emulated),
-                found: format!("{found}, emulating"),
+                isolation: Some(Isolation::EmulatedVm),
+                found,
                 reason: Some(why.reason()),
                 fix: why.fix(),
             },
@@ -82,11 +87,11 @@ impl Engine for QemuEngine {
     }
 
     fn create_storage(&self, storage: &Path, disk_mib: u32) -> Result<()> {
-        storage::create(storage, disk_mib)
+        disk::create(storage, disk_mib)
     }
 
     fn open_storage(&self, storage: &Path) -> Result<Storage> {
-        storage::open(storage)
+        disk::open(storage)
     }
 
     async fn launch(&self, spec: &MachineSpec) -> Result<Box<dyn Machine>> {
@@ -118,7 +123,7 @@ mod tests {
     #[test]
     fn a_missing_qemu_is_found_out_and_comes_with_its_package() {
         let probe = QemuEngine::with_program("/no/such/qemu").probe();
-        assert_eq!(probe.acceleration, None);
+        assert_eq!(probe.isolation, None);
         assert_eq!(probe.fix.as_deref(), Some("sudo apt-get install qemu-system-x86"));
     }
 }

@@ -30,7 +30,7 @@ pub(super) async fn run_once(pyro: &Pyro, args: RunArgs, ui: &Ui) -> Result<u8> 
     let created = pyro.create_ephemeral(create, &bar.watch()).await;
     bar.finish();
     let workspace = created?;
-    ui.note_acceleration(&workspace.status);
+    ui.note_isolation(&workspace.status);
     let ended = async { follow(workspace.exec(&request).await?, ui).await }.await;
     workspace.end().await;
     ended

@@ -71,7 +71,7 @@ async fn create(pyro: &Pyro, args: CreateArgs, ui: &Ui) -> Result<u8> {
     let created = pyro.create(request, &bar.watch()).await;
     bar.finish();
     let status = created?;
-    ui.note_acceleration(&status);
+    ui.note_isolation(&status);
     for skipped in &status.seed.skipped {
         ui.note(&format!("left out of the seed: {skipped}"));
     }

@@ -18,6 +18,7 @@ mod uniqueness;
 
 use std::ffi::OsStr;
 use std::ops::Deref;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::harness::{Host, skip};
 
@@ -42,6 +43,18 @@ impl Bench {
         let args: Vec<_> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
         let engine = ["--engine", self.engine].map(OsStr::new);
         self.host.create(engine.into_iter().chain(args.iter().map(|arg| &**arg)))
+    }
+
+    /// Its clock is the host's, by 50 ms: however long the host takes to ask, the answer lies
+    /// between the question and its return.
+    #[track_caller]
+    pub(crate) fn assert_clock(&self, workspace: &str) {
+        const SLACK: f64 = 0.05;
+        let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+        let before = now();
+        let clock: f64 = self.sh(workspace, "date +%s.%N").trim().parse().unwrap();
+        let after = now();
+        assert!((before - SLACK..=after + SLACK).contains(&clock), "{before} {clock} {after}");
     }
 
     /// True if each machine has a kernel of its own.

@@ -12,7 +12,7 @@ fn a_workspace_keeps_its_disk_across_stop_and_start() {
     assert_eq!(status["id"], *id);
     assert_eq!(status["labels"]["team"], "core");
     assert!(status["kernel_release"].as_str().unwrap().contains("cloud"));
-    assert!(["emulated", "hardware"].contains(&status["acceleration"].as_str().unwrap()));
+    assert!(["emulated_vm", "hardware_vm"].contains(&status["isolation"].as_str().unwrap()));
 
     let stopped = host.json(["workspace", "stop", "demo"]);
     assert_eq!(stopped["state"], "stopped");

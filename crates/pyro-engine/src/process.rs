@@ -15,7 +15,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::oneshot;
 
 use crate::Usage;
-use crate::qemu::jail::Jail;
+use crate::jail::Jail;
 
 /// A started process.
 pub(crate) struct Process {

@@ -1,9 +1,9 @@
-//! What the machine's process gives up before it becomes QEMU.
+//! What a machine's process gives up before it becomes a virtual machine monitor (VMM).
 //!
-//! The guest is hostile and may one day take QEMU over. Then it shall find: no network, no other
+//! The guest is hostile and may one day take the VMM over. Then it shall find: no network, no other
 //! machine's IPC, a root filesystem with nothing but system libraries, no capability, no way to
-//! gain one, and, where the host side is root, a user of its own. QEMU's own `-sandbox` filters
-//! system calls on top.
+//! gain one, and, where the host side is root, a user of its own. The VMM's own filter of
+//! system calls comes on top.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString};
@@ -111,7 +111,7 @@ impl Jail {
         unsafe {
             // Its own session: a terminal's Ctrl-C is for the user's program, not for machines.
             check(libc::setsid())?;
-            // The new root is for everybody in it to read; what QEMU may make later is not.
+            // The new root is for everybody in it to read; what the VMM may make later is not.
             libc::umask(0o022);
             let limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
             check(libc::setrlimit(libc::RLIMIT_CORE, &raw const limit))?;
@@ -179,7 +179,7 @@ impl Jail {
         Ok(())
     }
 
-    /// Closes at exec whatever is not meant for QEMU, were it opened without O_CLOEXEC by somebody.
+    /// Closes at exec whatever is not meant for the VMM, were it opened without O_CLOEXEC by somebody.
     fn keep_only(&self) -> io::Result<()> {
         // SAFETY: no memory is passed. Older kernels lack the call or its flag; then O_CLOEXEC,
         // which the standard library sets on all it opens, has to be enough.

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -11,12 +11,10 @@ use pyro_layers::ext4::Ext4Layer;
 use pyro_layers::overlay::{EmptyLayer, SubLayer};
 use pyro_layers::{Layer, LayerError};
 
+use crate::program::find_program;
 use crate::{EngineError, Result, Storage};
 
 const MKFS: &str = "mkfs.ext4";
-
-/// Where administrators' programs are, which an ordinary user's PATH often leaves out.
-const SBIN: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
 
 /// The same on every host, whatever its `mke2fs.conf` says, for the guest kernel and the host's
 /// reader of this disk ([`Ext4Layer`]) must both know every feature. In particular no `orphan_file`
@@ -102,16 +100,6 @@ pub(crate) fn open(storage: &Path) -> Result<Storage> {
         }
     };
     Ok(Storage { machine: layer(b"/machine/upper")?, workspace: layer(b"/workspace/upper")? })
-}
-
-/// Finds a program in PATH and where administrators' programs are; an absolute path stands for
-/// itself.
-pub(crate) fn find_program(name: impl AsRef<Path>) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(SBIN.iter().map(PathBuf::from))
-        .map(|directory| directory.join(&name))
-        .find(|candidate| candidate.is_file())
 }
 
 #[cfg(test)]
