@@ -1,4 +1,4 @@
-//! Making a machine unique: randomness, clock, name, identity, project.
+//! Making a machine unique: randomness, name, identity, project; and then its clock.
 
 use std::fs;
 use std::io;
@@ -15,6 +15,8 @@ use crate::{log, sys};
 /// tmpfs: what is bound over files of `/etc` is no change of the machine's disk.
 const RUN: &str = "/run/pyro";
 
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
 /// linux/utsname.h: `__NEW_UTS_LEN`.
 const HOSTNAME_MAX: usize = 64;
 
@@ -28,7 +30,6 @@ pub(crate) fn adopt(
     let entropy = fs::File::open("/dev/random")
         .and_then(|random| sys::add_entropy(random.as_fd(), &request.entropy))
         .map_err(failed("add entropy"))?;
-    set_clock(request.realtime_ns)?;
     rustix::system::sethostname(request.hostname.as_bytes())
         .map_err(|e| failed("set the host name")(e.into()))?;
     write_identity(request).map_err(failed("write the identity"))?;
@@ -38,7 +39,7 @@ pub(crate) fn adopt(
     Ok(AdoptReply {
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         kernel_release: read_trimmed("/proc/sys/kernel/osrelease")?,
-        boot_id: read_trimmed("/proc/sys/kernel/random/boot_id")?,
+        boot_id: read_trimmed(BOOT_ID)?,
         entropy_bytes: entropy as u32,
     })
 }
@@ -62,6 +63,14 @@ fn check(request: &AdoptRequest) -> Result<(), Status> {
     if id.len() != 32 || !id.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
         return Err(Status::invalid_argument("a machine id has 32 lower-case hex digits"));
     }
+    let is_uuid = request.boot_id.len() == 36
+        && request.boot_id.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        });
+    if !is_uuid {
+        return Err(Status::invalid_argument("a boot id is a UUID"));
+    }
     if request.entropy.len() < 32 {
         return Err(Status::invalid_argument("at least 32 bytes of entropy are needed"));
     }
@@ -82,6 +91,7 @@ fn write_identity(request: &AdoptRequest) -> io::Result<()> {
     let name = &request.hostname;
     present("hostname", "/etc/hostname", &format!("{name}\n"))?;
     present("machine-id", "/etc/machine-id", &format!("{}\n", request.machine_id))?;
+    present("boot-id", BOOT_ID, &format!("{}\n", request.boot_id))?;
     let hosts = format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n127.0.1.1\t{name}\n");
     present("hosts", "/etc/hosts", &hosts)
 }
@@ -106,9 +116,9 @@ mod tests {
     fn request() -> AdoptRequest {
         AdoptRequest {
             hostname: "demo".into(),
-            realtime_ns: 1,
             entropy: vec![7; 32].into(),
             machine_id: "0123456789abcdef0123456789abcdef".into(),
+            boot_id: "01234567-89ab-cdef-0123-456789abcdef".into(),
         }
     }
 
@@ -118,6 +128,11 @@ mod tests {
         assert!(check(&AdoptRequest { hostname: "a b".into(), ..request() }).is_err());
         assert!(check(&AdoptRequest { hostname: String::new(), ..request() }).is_err());
         assert!(check(&AdoptRequest { machine_id: "0".into(), ..request() }).is_err());
+        for id in
+            ["", "0123456789abcdef0123456789abcdef0123", "0123456-789ab-cdef-0123-456789abcdef"]
+        {
+            assert!(check(&AdoptRequest { boot_id: id.into(), ..request() }).is_err());
+        }
         assert!(check(&AdoptRequest { entropy: vec![0; 8].into(), ..request() }).is_err());
     }
 }

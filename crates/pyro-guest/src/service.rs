@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use pyro_wire::v1::agent_server::Agent;
 use pyro_wire::v1::{
-    AdoptReply, AdoptRequest, ExecInput, FileChunk, FreezeRequest, ReadFileRequest, SetClockReply,
-    SetClockRequest, ShutdownReply, ShutdownRequest, WriteFileInput, WriteFileReply,
+    AdoptReply, AdoptRequest, ExecInput, FileChunk, FreezeRequest, PingReply, PingRequest,
+    ReadFileRequest, SetClockReply, SetClockRequest, ShutdownReply, ShutdownRequest,
+    WriteFileInput, WriteFileReply,
 };
 use tokio::sync::Notify;
 use tokio_stream::wrappers::ReceiverStream;
@@ -113,6 +114,10 @@ impl Agent for AgentService {
         self.check_adopted()?;
         adopt::set_clock(request.into_inner().realtime_ns)?;
         Ok(Response::new(SetClockReply {}))
+    }
+
+    async fn ping(&self, _: Request<PingRequest>) -> Result<Response<PingReply>, Status> {
+        Ok(Response::new(PingReply {}))
     }
 
     type ExecStream = ReceiverStream<Result<pyro_wire::v1::ExecOutput, Status>>;

@@ -9,8 +9,8 @@ use pyro_wire::v1::agent_server::Agent;
 use pyro_wire::v1::exec_output::Output;
 use pyro_wire::v1::{
     AdoptReply, AdoptRequest, ExecInput, ExecOutput, FileChunk, FreezeReply, FreezeRequest,
-    ReadFileRequest, SetClockReply, SetClockRequest, ShutdownReply, ShutdownRequest,
-    WriteFileInput, WriteFileReply,
+    PingReply, PingRequest, ReadFileRequest, SetClockReply, SetClockRequest, ShutdownReply,
+    ShutdownRequest, WriteFileInput, WriteFileReply,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;
@@ -42,6 +42,10 @@ impl Agent for Fake {
         _: Request<SetClockRequest>,
     ) -> Result<Response<SetClockReply>, Status> {
         Err(Status::unimplemented("not needed"))
+    }
+
+    async fn ping(&self, _: Request<PingRequest>) -> Result<Response<PingReply>, Status> {
+        Ok(Response::new(PingReply {}))
     }
 
     async fn adopt(&self, request: Request<AdoptRequest>) -> Result<Response<AdoptReply>, Status> {

@@ -1,7 +1,7 @@
 //! The host's side of the conversation with the agent. All that comes back is the guest's word:
 //! it is bounded in size and time here, and only then believed.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::body::Bytes;
 use futures_util::Stream;
@@ -11,7 +11,7 @@ use pyro_contract::{Error, ErrorCode, Result};
 use pyro_engine::AgentStream;
 use pyro_wire::v1::agent_client::AgentClient;
 use pyro_wire::v1::{
-    AdoptRequest, ExecInput, ExecOutput, ExecStart, FreezeRequest, SetClockRequest,
+    AdoptRequest, ExecInput, ExecOutput, ExecStart, FreezeRequest, PingRequest, SetClockRequest,
     ShutdownRequest, exec_input,
 };
 use tokio::sync::mpsc;
@@ -21,6 +21,12 @@ use tonic::{Code, Status, Streaming};
 
 /// Holding the disk still means writing out what is in the guest's memory, which is its size at most.
 const FREEZE_PATIENCE: Duration = Duration::from_secs(120);
+
+/// How far behind the host's a machine's clock may be set, if the host is not too busy for it.
+const CLOCK_ERROR: Duration = Duration::from_millis(20);
+
+/// How often the clock is set in the hope of a quick call.
+const CLOCK_TRIES: u32 = 4;
 
 /// What a healthy machine tells of itself, cut to what a kernel would say.
 pub(crate) struct Greeting {
@@ -41,16 +47,16 @@ impl Agent {
         Self { client }
     }
 
-    /// Makes the machine unique. A machine that does not take the entropy is refused: it could
+    /// Makes the machine unique, and then sets its clock. A machine that does not take the entropy is refused: it could
     /// produce the same random numbers as its siblings.
     pub(crate) async fn adopt(&self, hostname: &str, patience: Duration) -> Result<Greeting> {
         let entropy: [u8; 64] = rand::random();
         let machine_id: [u8; 16] = rand::random();
         let request = AdoptRequest {
             hostname: hostname.to_owned(),
-            realtime_ns: realtime_ns(),
             entropy: Bytes::copy_from_slice(&entropy),
             machine_id: machine_id.iter().map(|byte| format!("{byte:02x}")).collect(),
+            boot_id: uuid(rand::random()),
         };
         let mut client = self.client.clone();
         let reply = tokio::time::timeout(patience, client.adopt(request))
@@ -71,17 +77,40 @@ impl Agent {
             )
             .with_hint("create the workspace again; if it stays so, rebuild the environment"));
         }
+        self.set_clock(patience).await?;
         Ok(Greeting { kernel_release: printable(&reply.kernel_release, 64) })
     }
 
     /// Tells the machine what time it is.
+    ///
+    /// Its clock is then behind by what the message took to arrive: by no more than the whole call,
+    /// so a slow call is made again, up to [`CLOCK_TRIES`] times.
     pub(crate) async fn set_clock(&self, patience: Duration) -> Result<()> {
         let attempt = "the machine's clock could not be set";
-        let mut client = self.client.clone();
-        let request = SetClockRequest { realtime_ns: realtime_ns() };
-        tokio::time::timeout(patience, client.set_clock(request))
+        let set = async {
+            for _ in 0..CLOCK_TRIES {
+                let mut client = self.client.clone();
+                let begun = Instant::now();
+                let request = SetClockRequest { realtime_ns: realtime_ns() };
+                client.set_clock(request).await.map_err(|status| broken(attempt, &status))?;
+                if begun.elapsed() <= CLOCK_ERROR {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        tokio::time::timeout(patience, set)
             .await
             .map_err(|_| Error::new(ErrorCode::Timeout, attempt))?
+    }
+
+    /// Whether the agent still answers.
+    pub(crate) async fn ping(&self, patience: Duration) -> Result<()> {
+        let attempt = "the machine's agent does not answer";
+        let mut client = self.client.clone();
+        tokio::time::timeout(patience, client.ping(PingRequest {}))
+            .await
+            .map_err(|_| misbehaved(attempt))?
             .map(drop)
             .map_err(|status| broken(attempt, &status))
     }
@@ -182,7 +211,25 @@ pub(crate) fn printable(text: &str, at_most: usize) -> String {
     text.chars().filter(|c| !c.is_control()).take(at_most).collect()
 }
 
+/// A random UUID, version 4 of RFC 9562.
+fn uuid(random: u128) -> String {
+    let bits = random & !(0xf000 << 64) & !(0xc000 << 48) | 0x4000 << 64 | 0x8000 << 48;
+    let hex = format!("{bits:032x}");
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}
+
 fn realtime_ns() -> u64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uuid_says_which_version_it_is() {
+        assert_eq!(uuid(0), "00000000-0000-4000-8000-000000000000");
+        assert_eq!(uuid(u128::MAX), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+    }
 }

@@ -8,13 +8,14 @@
 mod exec;
 mod hold;
 mod lifeline;
+mod overdue;
 mod server;
+mod vigil;
 
 use std::fs;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -92,7 +93,8 @@ struct Shared {
     agent: Agent,
     journal: Journal,
     env: Vec<pyro_contract::name::EnvVar>,
-    running_commands: AtomicU64,
+    /// Who waits for a command.
+    vigil: vigil::Vigil,
     ending: Endings,
     /// Who asks for the machine to be held still, or to go on.
     holds: hold::Asking,
@@ -137,6 +139,7 @@ pub async fn supervise(orders: Orders) -> Result<()> {
     say(&Birth::Ready);
 
     let mut server = std::pin::pin!(server::serve(listener, Arc::clone(&shared)));
+    let mut vigil = std::pin::pin!(vigil::keep(&shared));
     let mut holds = shared.holds.listen();
     let mut ending = std::pin::pin!(wait_for_ending(&shared, machine.as_ref(), record.ttl_seconds));
     let ending = loop {
@@ -147,6 +150,7 @@ pub async fn supervise(orders: Orders) -> Result<()> {
                 workspace.answer(asked, &mut record).await;
             }
             error = &mut server => return Err(error),
+            () = &mut vigil => {}
         }
     };
     tracing::info!(?ending, "the run ends");
@@ -240,7 +244,7 @@ async fn begin(
         agent,
         journal,
         env: record.env.clone(),
-        running_commands: AtomicU64::new(0),
+        vigil: vigil::Vigil::default(),
         ending,
         holds: hold::Asking::default(),
         freezes: RwLock::new(()),

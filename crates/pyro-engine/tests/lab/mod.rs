@@ -82,12 +82,11 @@ impl Lab {
 }
 
 pub(crate) fn adoption() -> AdoptRequest {
-    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
     AdoptRequest {
         hostname: "demo".into(),
-        realtime_ns: now.as_nanos() as u64,
         entropy: vec![0x5a; 64].into(),
         machine_id: "0123456789abcdef0123456789abcdef".into(),
+        boot_id: "01234567-89ab-cdef-0123-456789abcdef".into(),
     }
 }
 

@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::extract::ws::{Message, WebSocket};
@@ -20,6 +19,7 @@ use tokio::time::Instant;
 use tonic::Streaming;
 
 use super::Shared;
+use super::overdue::Overdue;
 use super::server::text;
 use crate::agent::{broken, misbehaved, printable};
 use crate::journal::{Ended, Recorder};
@@ -37,10 +37,11 @@ pub(super) async fn session(socket: WebSocket, shared: Arc<Shared>) {
         Ok(request) => request,
         Err(error) => return report(&mut sink, &ExecReport::Failed(error)).await,
     };
-    let _counted = Counted::new(&shared.running_commands);
+    let _waiting = shared.vigil.begin();
     let _session = shared.sessions.read().await;
     let started = tokio::select! {
         started = start(&shared, &request) => started,
+        error = shared.vigil.silence() => Err(error),
         // Before the command has started its client has nothing to say; it hung up.
         _ = commands.next() => return,
     };
@@ -54,7 +55,7 @@ pub(super) async fn session(socket: WebSocket, shared: Arc<Shared>) {
         let _ = sink.close().await;
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
-            let _counted = Counted::new(&shared.running_commands);
+            let _waiting = shared.vigil.begin();
             let outcome = running.pump(&shared, sequence, None).await;
             close_books(&shared, sequence, &outcome).await;
         });
@@ -105,7 +106,7 @@ async fn start(shared: &Shared, request: &ExecRequest) -> Result<(Running, u64)>
     let started = async {
         let (inputs, mut output) = shared.agent.exec(request, &cwd, &shared.env).await?;
         let first = next(&mut output).await?;
-        Ok(Running { inputs, output, first: Some(first) })
+        Ok(Running { inputs, output, first: Some(first), limit: request.timeout_seconds })
     };
     match started.await {
         Ok(running) => Ok((running, sequence)),
@@ -138,6 +139,8 @@ struct Running {
     inputs: mpsc::Sender<ExecInput>,
     output: Streaming<ExecOutput>,
     first: Option<exec_output::Output>,
+    /// After how many seconds the agent is to end it.
+    limit: Option<u64>,
 }
 
 impl Running {
@@ -150,11 +153,16 @@ impl Running {
     ) -> Result<ExecOutcome> {
         let mut recorder = Recorder::default();
         let mut flush_at: Option<Instant> = None;
+        let mut overdue = Overdue::new(self.limit, &shared.holds);
         let ended = loop {
+            overdue.begin();
             let message = match self.first.take() {
                 Some(message) => Ok(message),
                 None => tokio::select! {
+                    biased;
                     message = next(&mut self.output) => message,
+                    error = shared.vigil.silence() => Err(error),
+                    () = overdue.due() => break Ok(overdue.outcome(sequence)),
                     () = acknowledged(client.as_mut()) => {
                         if let Some(client) = &mut client {
                             report(client.sink, &ExecReport::StdinTaken).await;
@@ -168,6 +176,7 @@ impl Running {
                     }
                 },
             };
+            overdue.pause();
             match message {
                 Ok(exec_output::Output::Started(_)) => {}
                 // Costs the guest nothing to send, and us something to keep.
@@ -349,20 +358,4 @@ fn refusal(sequence: u64, failed: &ExecFailed) -> Result<(ExecOutcome, String)> 
         duration_ms: 0,
     };
     Ok((outcome, format!("pyro: {message}\n")))
-}
-
-/// Counts a running command for as long as it lives.
-struct Counted<'a>(&'a AtomicU64);
-
-impl<'a> Counted<'a> {
-    fn new(count: &'a AtomicU64) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }

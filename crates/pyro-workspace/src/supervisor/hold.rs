@@ -3,7 +3,7 @@
 //! The record has one owner, the supervisor's main loop; whoever wants the machine held asks it.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pyro_contract::workspace::WorkspaceState;
 use pyro_contract::{Error, ErrorCode, Result};
@@ -39,12 +39,25 @@ pub(super) struct Asking {
     receiver: Mutex<Option<mpsc::Receiver<Asked>>>,
     /// The reference of the workspace, while its machine is held still.
     held: watch::Sender<Option<String>>,
+    still: Mutex<Still>,
+}
+
+/// For how long the machine was held still.
+#[derive(Default)]
+struct Still {
+    before: Duration,
+    since: Option<Instant>,
 }
 
 impl Default for Asking {
     fn default() -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        Self { sender, receiver: Mutex::new(Some(receiver)), held: watch::Sender::new(None) }
+        Self {
+            sender,
+            receiver: Mutex::new(Some(receiver)),
+            held: watch::Sender::new(None),
+            still: Mutex::default(),
+        }
     }
 }
 
@@ -63,6 +76,23 @@ impl Asking {
     /// Fails while the machine is held still.
     pub(super) fn check(&self) -> Result<()> {
         self.held.borrow().as_deref().map_or(Ok(()), |reference| Err(paused(reference)))
+    }
+
+    /// For how long the machine was held still until now, all times together.
+    pub(super) fn stood_still(&self) -> Duration {
+        let still = self.still.lock().unwrap_or_else(PoisonError::into_inner);
+        still.before + still.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Notes whether the machine is held still from now on.
+    fn note(&self, held: Option<String>) {
+        let mut still = self.still.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(since) = still.since.take() {
+            still.before += since.elapsed();
+        }
+        still.since = held.is_some().then(Instant::now);
+        drop(still);
+        self.held.send_replace(held);
     }
 
     /// The side of the one who answers.
@@ -113,7 +143,7 @@ impl Workspace<'_> {
                 .with_hint("try again once the diff or export is done")
         })?;
         // Said first: what is begun after this is refused rather than left hanging.
-        self.shared.holds.held.send_replace(Some(record.id.to_string()));
+        self.shared.holds.note(Some(record.id.to_string()));
         let held = in_time(self.machine.pause()).await;
         let saved = held.and_then(|()| {
             record.state = WorkspaceState::Paused;
@@ -122,7 +152,7 @@ impl Workspace<'_> {
         if let Err(error) = saved {
             record.state = WorkspaceState::Started;
             let _ = in_time(self.machine.resume()).await;
-            self.shared.holds.held.send_replace(None);
+            self.shared.holds.note(None);
             return Err(error);
         }
         Ok(())
@@ -136,7 +166,7 @@ impl Workspace<'_> {
             tracing::warn!(%error, "the clock was not set after a pause");
         }
         record.state = WorkspaceState::Started;
-        self.shared.holds.held.send_replace(None);
+        self.shared.holds.note(None);
         record.save(self.dir)
     }
 }

@@ -4,7 +4,6 @@ use std::fs;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -63,7 +62,7 @@ pub(super) async fn serve(listener: UnixListener, shared: Arc<Shared>) -> Error 
 }
 
 async fn status(State(shared): State<Arc<Shared>>) -> Json<LiveStatus> {
-    Json(LiveStatus { running_commands: shared.running_commands.load(Ordering::Relaxed) })
+    Json(LiveStatus { running_commands: shared.vigil.count() })
 }
 
 /// Answers at once; that the workspace is at rest is known by its lock being free.

@@ -176,6 +176,7 @@ fn one_unreadable_file_is_named_and_nothing_is_left() {
         .args(["workspace", "create", "debian:12", "--json", "--seed-path"])
         .arg(&seed)
         .env("PYRO_HOME", &home)
+        .env("HOME", &top)
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
