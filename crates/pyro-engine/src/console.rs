@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::Notify;
 
 /// Bytes that are kept.
 const CAPACITY: usize = 64 * 1024;
@@ -16,7 +17,13 @@ const WIDTH: usize = 400;
 
 /// The last bytes of an endless text. Clones share them.
 #[derive(Clone, Default)]
-pub(crate) struct Tail(Arc<Mutex<VecDeque<u8>>>);
+pub(crate) struct Tail(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    kept: Mutex<VecDeque<u8>>,
+    more: Notify,
+}
 
 impl Tail {
     /// Reads until the end, keeping the last [`CAPACITY`] bytes. Never stops reading, so that who
@@ -30,15 +37,28 @@ impl Tail {
 
     fn push(&self, bytes: &[u8]) {
         let bytes = &bytes[bytes.len().saturating_sub(CAPACITY)..];
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let surplus = (kept.len() + bytes.len()).saturating_sub(CAPACITY);
         kept.drain(..surplus);
         kept.extend(bytes);
+        drop(kept);
+        self.0.more.notify_waiters();
+    }
+
+    /// Resolves once `words` are among the last lines.
+    pub(crate) async fn until_said(&self, words: &str) {
+        loop {
+            let more = self.0.more.notified();
+            if self.lines().contains(words) {
+                return;
+            }
+            more.await;
+        }
     }
 
     /// The last lines, without anything that a terminal would act on.
     pub(crate) fn lines(&self) -> String {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let (front, back) = kept.as_slices();
         printable(&[front, back].concat())
     }
@@ -94,9 +114,9 @@ mod tests {
             tail.push(format!("line {number}\n").as_bytes());
         }
         tail.push(&vec![b'x'; 3 * CAPACITY]);
-        assert_eq!(tail.0.lock().unwrap().len(), CAPACITY);
+        assert_eq!(tail.0.kept.lock().unwrap().len(), CAPACITY);
         tail.push(b"\nlast\n");
-        assert_eq!(tail.0.lock().unwrap().len(), CAPACITY);
+        assert_eq!(tail.0.kept.lock().unwrap().len(), CAPACITY);
         assert!(tail.lines().ends_with("x\nlast"));
     }
 
@@ -118,6 +138,19 @@ mod tests {
         assert_eq!(cleaned, "red plain a b \u{fffd}\u{fffd}0;t");
         assert_eq!(printable("\u{202e}abc\u{200b}\u{9b}d".as_bytes()), "abcd");
         assert_eq!(printable(b"\x1b"), "");
+    }
+
+    #[tokio::test]
+    async fn words_are_heard_whether_they_were_said_before_or_come_later() {
+        let tail = Tail::default();
+        tail.push(b"one rea");
+        let (told, hearing) = (tail.clone(), tail.clone());
+        let heard = tokio::spawn(async move { hearing.until_said("ready").await });
+        tokio::task::yield_now().await;
+        assert!(!heard.is_finished());
+        told.push(b"dy\n");
+        heard.await.unwrap();
+        tail.until_said("one").await;
     }
 
     #[tokio::test]

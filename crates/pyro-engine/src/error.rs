@@ -41,6 +41,12 @@ pub enum EngineError {
     /// The machine's storage could not be read.
     #[error("cannot read the machine's disk: {0}")]
     Layer(#[from] LayerError),
+    /// A frozen machine cannot be brought back.
+    #[error("the template is damaged")]
+    Template {
+        /// What is wrong with it.
+        said: String,
+    },
     /// The machine's byte stream was taken before.
     #[error("the machine's stream is taken")]
     StreamTaken,
@@ -92,6 +98,9 @@ impl From<EngineError> for Error {
             EngineError::Storage { said } => Self::new(ErrorCode::Io, message)
                 .with_cause(said)
                 .with_hint("`pyro doctor` checks what this host offers"),
+            EngineError::Template { said } => Self::new(ErrorCode::Damaged, message)
+                .with_cause(said)
+                .with_hint("`pyro prepare` makes it anew"),
             EngineError::Layer(source) => Self::from(source),
             EngineError::StreamTaken => Self::new(ErrorCode::Internal, message),
             EngineError::Unsupported { .. } => Self::new(ErrorCode::Unsupported, message)

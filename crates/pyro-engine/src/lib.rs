@@ -10,6 +10,7 @@ mod disk;
 mod error;
 mod jail;
 pub mod kvm;
+mod packed;
 mod process;
 mod program;
 pub mod qemu;
@@ -123,8 +124,14 @@ pub trait Engine: Send + Sync {
     /// Starts a machine. When this returns it runs; the agent may still be booting.
     async fn launch(&self, spec: &MachineSpec) -> Result<Box<dyn Machine>>;
 
-    /// Boots a machine until its agent waits to be adopted and freezes it into the new directory
-    /// `template`, disk included. `spec.storage` is used up.
+    /// What a template depends on besides its image and the machine's shape: the engine's program,
+    /// this host's processor. Text without a meaning of its own.
+    fn fingerprint(&self) -> Result<String> {
+        Err(EngineError::unsupported(self.kind(), "templates"))
+    }
+
+    /// Boots a machine until its agent waits to be adopted and freezes it into the directory
+    /// `template`, which is there and empty, disk included. `spec.storage` is used up.
     async fn prepare(&self, spec: &MachineSpec, template: &Path) -> Result<()> {
         let _ = (spec, template);
         Err(EngineError::unsupported(self.kind(), "templates"))
@@ -137,7 +144,11 @@ pub trait Engine: Send + Sync {
     }
 
     /// Brings a frozen machine back, held still until [`Machine::resume`]. It differs from its
-    /// siblings in nothing but its storage until it is adopted.
+    /// siblings in nothing but its storage until it is adopted. Nothing that it does can change
+    /// the template.
+    ///
+    /// # Errors
+    /// [`EngineError::Template`] if the template is damaged, and has to be made anew.
     async fn restore(&self, template: &Path, spec: &MachineSpec) -> Result<Box<dyn Machine>> {
         let _ = (template, spec);
         Err(EngineError::unsupported(self.kind(), "templates"))

@@ -66,8 +66,7 @@ impl Process {
     fn of(pid: u32) -> io::Result<Self> {
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
         let handle = pidfd_open(raw, PidfdFlags::empty())?;
-        let stat = fs::read(format!("/proc/{pid}/stat"))?;
-        let start_time = start_time(&stat).ok_or(io::ErrorKind::InvalidData)?;
+        let start_time = start_time_of(pid).ok_or(io::ErrorKind::InvalidData)?;
         Ok(Self { pid, start_time, handle })
     }
 
@@ -90,6 +89,11 @@ impl Process {
     pub(crate) fn kill(&self) {
         let _ = pidfd_send_signal(&self.handle, Signal::KILL);
     }
+}
+
+/// Field 22 of `/proc/PID/stat`: when the process started, in clock ticks since boot.
+pub(crate) fn start_time_of(pid: u32) -> Option<u64> {
+    start_time(&fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// Time in user mode and in the kernel, fields 14 and 15.

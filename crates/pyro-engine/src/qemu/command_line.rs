@@ -13,9 +13,30 @@ pub(crate) struct Layout {
     pub(crate) acceleration: Acceleration,
     pub(crate) vcpu_count: u8,
     pub(crate) mem_mib: u32,
-    /// The host's TSC rate; used when emulating.
-    pub(crate) tsc_khz: u64,
+    /// What its memory is made of, unless it is QEMU's own.
+    pub(crate) memory: Option<Memory>,
+    pub(crate) start: Start,
     pub(crate) fds: Fds,
+}
+
+/// Where the machine begins.
+pub(crate) enum Start {
+    /// At power-on.
+    Boot {
+        kernel: RawFd,
+        initramfs: RawFd,
+        /// The host's TSC rate; used when emulating.
+        tsc_khz: u64,
+    },
+    /// Where another stopped, whose state comes through the monitor. It is held still until told.
+    Incoming,
+}
+
+/// Memory in a file.
+pub(crate) struct Memory {
+    pub(crate) file: RawFd,
+    /// Whether what the machine writes goes into the file, or stays its own.
+    pub(crate) shared: bool,
 }
 
 /// Descriptors as QEMU will find them.
@@ -23,11 +44,11 @@ pub(crate) struct Fds {
     pub(crate) agent: RawFd,
     pub(crate) monitor: RawFd,
     pub(crate) console: RawFd,
-    pub(crate) kernel: RawFd,
-    pub(crate) initramfs: RawFd,
     pub(crate) environment: RawFd,
     pub(crate) storage: RawFd,
 }
+
+const BOARD: &str = "microvm,x-option-roms=off,isa-serial=on,rtc=on,pit=on,pic=on,acpi=on,pcie=on";
 
 /// `panic=-1` resets at once, which with `-no-reboot` ends the machine.
 const CMDLINE: &str = "console=ttyS0 panic=-1 quiet nokaslr audit=0 lsm= cryptomgr.notests \
@@ -52,17 +73,32 @@ pub(crate) fn arguments(layout: &Layout) -> Vec<String> {
     let mut line = Line(Vec::new());
     line.flag("-nodefaults").flag("-no-user-config").flag("-no-reboot");
     line.option("-name", "pyro").option("-display", "none").option("-sandbox", SANDBOX);
-    line.option(
-        "-M",
-        "microvm,x-option-roms=off,isa-serial=on,rtc=on,pit=on,pic=on,acpi=on,pcie=on",
-    );
+    let backend = if layout.memory.is_some() { ",memory-backend=memory" } else { "" };
+    line.option("-M", format!("{BOARD}{backend}"));
+    if let Some(memory) = &layout.memory {
+        let (file, share) = (by_fd(memory.file), if memory.shared { "on" } else { "off" });
+        line.option(
+            "-object",
+            format!(
+                "memory-backend-file,id=memory,size={}M,mem-path={file},share={share}",
+                layout.mem_mib
+            ),
+        );
+    }
     match layout.acceleration {
         Acceleration::Hardware => line.option("-accel", "kvm").option("-cpu", "host"),
         Acceleration::Emulated => line.option("-accel", "tcg,tb-size=64").option("-cpu", "max"),
     };
     line.option("-m", layout.mem_mib).option("-smp", layout.vcpu_count);
-    line.option("-kernel", by_fd(fds.kernel)).option("-initrd", by_fd(fds.initramfs));
-    line.option("-append", kernel_arguments(layout));
+    match layout.start {
+        Start::Boot { kernel, initramfs, tsc_khz } => {
+            line.option("-kernel", by_fd(kernel)).option("-initrd", by_fd(initramfs));
+            line.option("-append", kernel_arguments(layout.acceleration, tsc_khz));
+        }
+        Start::Incoming => {
+            line.option("-incoming", "defer").flag("-S");
+        }
+    }
 
     line.option("-chardev", format!("socket,id=console,fd={}", fds.console));
     line.option("-serial", "chardev:console");
@@ -82,11 +118,11 @@ pub(crate) fn arguments(layout: &Layout) -> Vec<String> {
     line.0
 }
 
-fn kernel_arguments(layout: &Layout) -> String {
-    match layout.acceleration {
+fn kernel_arguments(acceleration: Acceleration, tsc_khz: u64) -> String {
+    match acceleration {
         Acceleration::Hardware => CMDLINE.to_owned(),
         Acceleration::Emulated => {
-            format!("{CMDLINE} {EMULATED_CMDLINE} tsc_early_khz={}", layout.tsc_khz)
+            format!("{CMDLINE} {EMULATED_CMDLINE} tsc_early_khz={tsc_khz}")
         }
     }
 }
@@ -146,16 +182,9 @@ mod tests {
             acceleration,
             vcpu_count: 2,
             mem_mib: 512,
-            tsc_khz: 2_600_000,
-            fds: Fds {
-                agent: 10,
-                monitor: 11,
-                console: 12,
-                kernel: 13,
-                initramfs: 14,
-                environment: 15,
-                storage: 17,
-            },
+            memory: None,
+            start: Start::Boot { kernel: 13, initramfs: 14, tsc_khz: 2_600_000 },
+            fds: Fds { agent: 10, monitor: 11, console: 12, environment: 15, storage: 17 },
         }
     }
 
@@ -173,6 +202,19 @@ mod tests {
         for tuning in ["norandmaps", "mitigations=off", "tsc_early_khz"] {
             assert!(!line.contains(tuning), "{line}");
         }
+    }
+
+    #[test]
+    fn a_restored_machine_waits_on_private_memory_and_boots_nothing() {
+        let layout = Layout {
+            memory: Some(Memory { file: 20, shared: false }),
+            start: Start::Incoming,
+            ..layout(Acceleration::Emulated)
+        };
+        let line = arguments(&layout).join(" ");
+        assert!(line.contains("pcie=on,memory-backend=memory"), "{line}");
+        assert!(line.contains("size=512M,mem-path=/proc/self/fd/20,share=off"), "{line}");
+        assert!(line.contains("-incoming defer -S") && !line.contains("-kernel"), "{line}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
@@ -21,9 +21,9 @@ use tokio::task::JoinHandle;
 use crate::console::Tail;
 use crate::jail::Jail;
 use crate::process::{Ending, Process};
-use crate::qemu::command_line::{self, Fds, Layout};
+use crate::qemu::command_line::{self, Fds, Layout, Memory, Start};
 use crate::qemu::qmp::Monitor;
-use crate::qemu::{Acceleration, tsc};
+use crate::qemu::{Acceleration, Maker, tsc};
 use crate::{AgentStream, EngineError, Exit, Machine, MachineSpec, Result, Usage};
 
 /// How long QEMU may take to build the machine; some tens of milliseconds on an idle host.
@@ -43,6 +43,8 @@ pub(crate) struct QemuMachine {
     monitor: Monitor,
     console: Tail,
     exit: watch::Receiver<Option<Exit>>,
+    /// Others of the same template find it through this process.
+    _memory: Option<File>,
 }
 
 /// One end of each of the machine's sockets; the other is QEMU's.
@@ -53,17 +55,34 @@ struct Host {
     errors: pipe::Receiver,
 }
 
+/// Where a machine begins, and on what memory.
+pub(crate) enum Beginning {
+    /// At power-on.
+    Boot,
+    /// At power-on, on memory that stays when the machine is gone. Nobody is there for its agent.
+    Freeze {
+        /// A memfd of the machine's size.
+        memory: File,
+    },
+    /// Where another machine was frozen; held still.
+    Restore {
+        /// A sealed memfd. What this machine writes stays its own.
+        memory: File,
+        /// What [`QemuMachine::save`] wrote.
+        state: File,
+    },
+}
+
 impl QemuMachine {
     pub(crate) async fn launch(
-        program: &Path,
-        acceleration: Acceleration,
+        maker: &Maker,
+        beginning: Beginning,
         spec: &MachineSpec,
     ) -> Result<Self> {
-        let (mut command, jail, held, host) = prepare(program, acceleration, spec)?;
-        command.stdin(Stdio::null()).stdout(Stdio::null()).env_clear();
-        let (process, ending) = Process::start(command, jail, held)
+        let Prepared { command, jail, held, host, state } = prepare(maker, &beginning, spec)?;
+        let (process, ending) = Process::start(command, jail, held.0)
             .await
-            .map_err(EngineError::io(format!("cannot start {}", program.display())))?;
+            .map_err(EngineError::io(format!("cannot start {}", maker.program.display())))?;
         let console = Tail::default();
         let errors = Tail::default();
         let monitor = Monitor::default();
@@ -75,23 +94,68 @@ impl QemuMachine {
         let (tell, exit) = watch::channel(None);
         let witness = Witness { console: console.clone(), errors, monitor: monitor.clone(), words };
         tokio::spawn(witness.attend(ending, tell));
-        let agent = Mutex::new(Some(host.agent));
-        let machine = Self { process, agent, monitor, console, exit };
-        machine.until_built().await?;
+        let (agent, memory) = match beginning {
+            Beginning::Boot => (Some(host.agent), None),
+            Beginning::Freeze { .. } => (None, None),
+            Beginning::Restore { memory, .. } => (Some(host.agent), Some(memory)),
+        };
+        let agent = Mutex::new(agent);
+        let machine = Self { process, agent, monitor, console, exit, _memory: memory };
+        match state {
+            None => machine.until_built().await?,
+            Some(state) => machine.go_on_from(state).await?,
+        }
         Ok(machine)
     }
 
     /// A QEMU that refuses its arguments or files has ended before the guest runs.
     async fn until_built(&self) -> Result<()> {
-        let said = tokio::select! {
-            () = self.monitor.until_built() => return Ok(()),
-            exit = self.exited() => match exit {
-                Exit::Died(said) => said,
-                Exit::PoweredOff => return Ok(()),
-            },
-            () = tokio::time::sleep(BUILD_PATIENCE) => "QEMU does not answer".to_owned(),
+        let built = async {
+            self.monitor.until_built().await;
+            Ok(())
         };
-        Err(EngineError::Launch { said })
+        match tokio::time::timeout(BUILD_PATIENCE, self.or_its_end(built)).await {
+            Ok(built) => built,
+            Err(_) => Err(EngineError::Launch { said: "QEMU does not answer".to_owned() }),
+        }
+    }
+
+    /// Takes over the state of a frozen machine.
+    async fn go_on_from(&self, state: RawFd) -> Result<()> {
+        let restored = self.or_its_end(self.monitor.migrate_from(state)).await;
+        // What QEMU says while it reads a state is about that state.
+        restored.map_err(|error| match error {
+            EngineError::Launch { said } | EngineError::Order { said, .. } => {
+                EngineError::Template { said }
+            }
+            error => error,
+        })
+    }
+
+    /// Writes all that the machine is, but its shared memory and its disks. It must be held still.
+    pub(crate) async fn save(&self, state: BorrowedFd<'_>) -> Result<()> {
+        self.monitor.migrate_to(state).await
+    }
+
+    /// Resolves once these words stand on the machine's console.
+    pub(crate) async fn until_said(&self, words: &str) -> Result<()> {
+        self.or_its_end(async {
+            self.console.until_said(words).await;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn or_its_end<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            done = work => done,
+            exit = self.exited() => Err(EngineError::Launch {
+                said: match exit {
+                    Exit::Died(said) => said,
+                    Exit::PoweredOff => "the machine switched itself off".to_owned(),
+                },
+            }),
+        }
     }
 }
 
@@ -209,12 +273,33 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
+/// What is started, and what it needs while it starts.
+struct Prepared {
+    command: Command,
+    jail: Jail,
+    /// QEMU's descriptors; ours are closed once it has them.
+    held: Held,
+    host: Host,
+    /// Where QEMU finds the state to go on from.
+    state: Option<RawFd>,
+}
+
+/// Descriptors for QEMU, under their own numbers.
+#[derive(Default)]
+struct Held(Vec<OwnedFd>);
+
+impl Held {
+    fn add(&mut self, fd: impl Into<OwnedFd>) -> RawFd {
+        let fd = fd.into();
+        let number = fd.as_raw_fd();
+        self.0.push(fd);
+        number
+    }
+}
+
 /// Opens all that the machine needs and writes its command line.
-fn prepare(
-    program: &Path,
-    acceleration: Acceleration,
-    spec: &MachineSpec,
-) -> Result<(Command, Jail, Vec<OwnedFd>, Host)> {
+fn prepare(maker: &Maker, beginning: &Beginning, spec: &MachineSpec) -> Result<Prepared> {
+    let mut held = Held::default();
     let (agent, agent_fd) = socket()?;
     let (monitor, monitor_fd) = socket()?;
     let (console, console_fd) = socket()?;
@@ -223,36 +308,53 @@ fn prepare(
     let errors =
         pipe::Receiver::from_owned_fd(errors).map_err(EngineError::io("cannot make a pipe"))?;
 
-    let held = vec![
-        agent_fd,
-        monitor_fd,
-        console_fd,
-        open_by_path(&spec.image.kernel, spec)?,
-        open_by_path(&spec.image.initramfs, spec)?,
-        open(&spec.image.environment, false)?.into(),
-        open(&spec.storage, true)?.into(),
-    ];
-    let numbers: Vec<_> = held.iter().map(AsRawFd::as_raw_fd).collect();
+    let fds = Fds {
+        agent: held.add(agent_fd),
+        monitor: held.add(monitor_fd),
+        console: held.add(console_fd),
+        environment: held.add(open(&spec.image.environment, false)?),
+        storage: held.add(open(&spec.storage, true)?),
+    };
+    let again = |file: &File| file.try_clone().map_err(EngineError::io("cannot share a file"));
+    let (start, memory, state) = match beginning {
+        Beginning::Restore { memory, state } => {
+            let state = held.add(again(state)?);
+            let memory = Memory { file: held.add(again(memory)?), shared: false };
+            (Start::Incoming, Some(memory), Some(state))
+        }
+        Beginning::Boot | Beginning::Freeze { .. } => {
+            let memory = match beginning {
+                Beginning::Freeze { memory } => {
+                    Some(Memory { file: held.add(again(memory)?), shared: true })
+                }
+                _ => None,
+            };
+            let start = Start::Boot {
+                kernel: held.add(open_by_path(&spec.image.kernel, spec)?),
+                initramfs: held.add(open_by_path(&spec.image.initramfs, spec)?),
+                tsc_khz: match maker.acceleration {
+                    Acceleration::Emulated => tsc::khz(),
+                    Acceleration::Hardware => 0,
+                },
+            };
+            (start, memory, None)
+        }
+    };
     let layout = Layout {
-        acceleration,
+        acceleration: maker.acceleration,
         vcpu_count: spec.vcpu_count,
         mem_mib: spec.mem_mib,
-        tsc_khz: if acceleration == Acceleration::Emulated { tsc::khz() } else { 0 },
-        fds: Fds {
-            agent: numbers[0],
-            monitor: numbers[1],
-            console: numbers[2],
-            kernel: numbers[3],
-            initramfs: numbers[4],
-            environment: numbers[5],
-            storage: numbers[6],
-        },
+        memory,
+        start,
+        fds,
     };
-    let mut command = Command::new(program);
+    let mut command = Command::new(&maker.program);
     command.args(command_line::arguments(&layout)).stderr(errors_fd);
-    let jail = Jail::new(&spec.runtime_dir, program, spec.run_as, numbers)
+    command.stdin(Stdio::null()).stdout(Stdio::null()).env_clear();
+    let numbers = held.0.iter().map(AsRawFd::as_raw_fd).collect();
+    let jail = Jail::new(&spec.runtime_dir, &maker.program, spec.run_as, numbers)
         .map_err(EngineError::io("cannot prepare the machine's confinement"))?;
-    Ok((command, jail, held, Host { agent, monitor, console, errors }))
+    Ok(Prepared { command, jail, held, host: Host { agent, monitor, console, errors }, state })
 }
 
 fn socket() -> Result<(UnixStream, OwnedFd)> {

@@ -2,7 +2,9 @@
 
 mod command_line;
 mod machine;
+mod memory;
 mod qmp;
+mod template;
 mod tsc;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +16,7 @@ use pyro_contract::workspace::{EngineKind, Isolation};
 use crate::disk;
 use crate::kvm::{self, Kvm};
 use crate::program::find_program;
+use crate::qemu::machine::{Beginning, QemuMachine};
 use crate::{Capabilities, Engine, EngineError, Machine, MachineSpec, Probe, Result, Storage};
 
 const PROGRAM: &str = "qemu-system-x86_64";
@@ -26,6 +29,12 @@ pub(crate) enum Acceleration {
     Hardware,
     /// Emulated in software.
     Emulated,
+}
+
+/// What makes machines on this host.
+pub(crate) struct Maker {
+    pub(crate) program: PathBuf,
+    pub(crate) acceleration: Acceleration,
 }
 
 /// Makes QEMU machines.
@@ -47,6 +56,14 @@ impl QemuEngine {
             None => find_program(PROGRAM),
         };
         found.ok_or(EngineError::MissingProgram { program: PROGRAM, package: PACKAGE })
+    }
+
+    fn maker(&self) -> Result<Maker> {
+        let acceleration = match kvm::probe() {
+            Kvm::Usable => Acceleration::Hardware,
+            Kvm::Unusable(_) => Acceleration::Emulated,
+        };
+        Ok(Maker { program: self.program()?, acceleration })
     }
 }
 
@@ -83,7 +100,7 @@ impl Engine for QemuEngine {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { pause: true, templates: false }
+        Capabilities { pause: true, templates: true }
     }
 
     fn create_storage(&self, storage: &Path, disk_mib: u32) -> Result<()> {
@@ -95,12 +112,23 @@ impl Engine for QemuEngine {
     }
 
     async fn launch(&self, spec: &MachineSpec) -> Result<Box<dyn Machine>> {
-        let acceleration = match kvm::probe() {
-            Kvm::Usable => Acceleration::Hardware,
-            Kvm::Unusable(_) => Acceleration::Emulated,
-        };
-        let program = self.program()?;
-        Ok(Box::new(machine::QemuMachine::launch(&program, acceleration, spec).await?))
+        Ok(Box::new(QemuMachine::launch(&self.maker()?, Beginning::Boot, spec).await?))
+    }
+
+    fn fingerprint(&self) -> Result<String> {
+        template::fingerprint(&self.maker()?)
+    }
+
+    async fn prepare(&self, spec: &MachineSpec, template: &Path) -> Result<()> {
+        template::prepare(&self.maker()?, spec, template).await
+    }
+
+    fn clone_storage(&self, template: &Path, storage: &Path) -> Result<()> {
+        template::clone_storage(template, storage)
+    }
+
+    async fn restore(&self, template: &Path, spec: &MachineSpec) -> Result<Box<dyn Machine>> {
+        Ok(Box::new(template::restore(&self.maker()?, template, spec).await?))
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +44,8 @@ struct News {
     reason: Option<String>,
     /// The host had no space for something that the machine wrote.
     disk_full: bool,
+    /// Whether its state has gone where it should, or come from there; `None` while it travels.
+    migrated: Option<bool>,
 }
 
 struct Order {
@@ -81,6 +83,7 @@ struct Data {
     reason: Option<String>,
     #[serde(default)]
     nospace: bool,
+    status: Option<String>,
 }
 
 impl Monitor {
@@ -171,10 +174,50 @@ impl Monitor {
                 let reason = data.and_then(|data| data.reason);
                 news.send_modify(|news| news.reason = reason);
             }
+            (Some("MIGRATION"), Some(Data { status: Some(status), .. })) => {
+                let migrated = match status.as_str() {
+                    "completed" => Some(true),
+                    "failed" | "cancelled" => Some(false),
+                    _ => None,
+                };
+                news.send_modify(|news| news.migrated = migrated);
+            }
             (Some("BLOCK_IO_ERROR"), Some(Data { nospace: true, .. })) => {
                 news.send_modify(|news| news.disk_full = true);
             }
             _ => {}
+        }
+    }
+
+    /// Writes the machine's state to a file and waits until it is through. Memory that is shared
+    /// with a file stays out of it.
+    pub(crate) async fn migrate_to(&self, state: BorrowedFd<'_>) -> Result<()> {
+        let name = json!({"fdname": "state"});
+        self.execute("getfd", name, Some(state)).await?;
+        self.migrate("migrate", "state").await
+    }
+
+    /// Takes a state from a descriptor that QEMU has, and waits until it is through.
+    pub(crate) async fn migrate_from(&self, fd: RawFd) -> Result<()> {
+        self.migrate("migrate-incoming", &fd.to_string()).await
+    }
+
+    async fn migrate(&self, order: &'static str, fd: &str) -> Result<()> {
+        let on = |name: &str| json!({"capability": name, "state": true});
+        let capabilities = json!({"capabilities": [on("x-ignore-shared"), on("events")]});
+        // Written one after the other, answered later: QEMU takes them in their order.
+        let (prepared, begun) = tokio::join!(
+            self.execute("migrate-set-capabilities", capabilities, None),
+            self.execute(order, json!({"uri": format!("fd:{fd}")}), None),
+        );
+        prepared.and(begun)?;
+        let mut news = self.0.news.subscribe();
+        let through = news.wait_for(|news| news.migrated.is_some());
+        let migrated = tokio::time::timeout(PATIENCE, through).await;
+        match migrated.ok().and_then(|news| news.ok()?.migrated) {
+            Some(true) => Ok(()),
+            Some(false) => Err(EngineError::Order { order, said: "it failed".to_owned() }),
+            None => Err(EngineError::Order { order, said: "it did not end".to_owned() }),
         }
     }
 
@@ -252,6 +295,17 @@ mod tests {
         };
         assert!(say(true));
         assert!(!say(false));
+    }
+
+    #[test]
+    fn a_state_is_through_only_when_it_says_so() {
+        let say = |status: &str| {
+            let line = format!(r#"{{"event":"MIGRATION","data":{{"status":"{status}"}}}}"#);
+            told(&line).0.news.borrow().migrated
+        };
+        assert_eq!(say("active"), None);
+        assert_eq!(say("completed"), Some(true));
+        assert_eq!(say("failed"), Some(false));
     }
 
     #[test]
