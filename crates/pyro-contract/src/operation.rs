@@ -118,7 +118,7 @@ pub struct InspectRequest {
 /// Drops what is not needed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PruneRequest {
-    /// Also what the next workspace would need again: the current kernel and boot images.
+    /// Also what the next workspace would need again: the current kernel, boot images and templates.
     #[serde(default)]
     pub all: bool,
 }
@@ -196,6 +196,8 @@ operations! {
         "Show what an environment holds.";
     "env_prune", ["env", "prune"], PruneRequest => crate::environment::PruneReport, Destroys,
         "Drop cached environments that no workspace uses.";
+    "prepare", ["prepare"], crate::template::PrepareRequest => crate::template::Prepared, Writes,
+        "Make the next create fast: fetch the environment and freeze a machine to start from.";
     "workspace_create", ["workspace", "create"], CreateRequest => WorkspaceStatus, Writes,
         "Create and start a workspace from an environment and a seed.";
     "workspace_list", ["workspace", "list"], Nothing => Vec<WorkspaceStatus>, Reads,

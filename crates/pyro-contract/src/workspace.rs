@@ -176,6 +176,16 @@ pub struct ShapeRequest {
     pub disk_mib: Option<u32>,
 }
 
+impl From<Shape> for ShapeRequest {
+    fn from(shape: Shape) -> Self {
+        Self {
+            vcpu_count: Some(shape.vcpu_count),
+            mem_mib: Some(shape.mem_mib),
+            disk_mib: Some(shape.disk_mib),
+        }
+    }
+}
+
 impl ShapeRequest {
     /// The size meant, where `default` is the host's.
     #[must_use]

@@ -110,6 +110,12 @@ pub trait Engine: Send + Sync {
     /// Whether and how it works on this host. Takes milliseconds, never hangs.
     fn probe(&self) -> Probe;
 
+    /// What would stand between a machine and this host; `None` if the engine cannot run here. The
+    /// same as [`Engine::probe`] finds, for those who need not know more.
+    fn isolation(&self) -> Option<Isolation> {
+        self.probe().isolation
+    }
+
     /// What its machines can do on this host.
     fn capabilities(&self) -> Capabilities;
 

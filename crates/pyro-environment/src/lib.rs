@@ -32,7 +32,7 @@ pub use boot::BootImage;
 pub use error::{EnvironmentError, Result};
 pub use kernel::KernelHandle;
 pub use requirements::{Found, Requirement, requirements};
-pub use store::{Environment, Store};
+pub use store::{Environment, Made, Store, Template, TemplateInputs};
 
 /// The guest agent: a static executable, PID 1 of every machine that boots this build's
 /// [`BootImage`].

@@ -1,6 +1,6 @@
 //! Which engine runs a workspace.
 
-use pyro_contract::workspace::{EngineChoice, EngineKind};
+use pyro_contract::workspace::{EngineChoice, EngineKind, Isolation};
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_engine::qemu::QemuEngine;
 use pyro_engine::{Engine, Probe};
@@ -23,22 +23,25 @@ pub(crate) fn of(kind: EngineKind, programs: &Programs) -> Box<dyn Engine> {
 
 /// Decides what the user's choice means on this host, and refuses what cannot run here.
 pub(crate) fn choose(choice: EngineChoice, programs: &Programs) -> Result<EngineKind> {
-    decide(choice, |kind| of(kind, programs).probe())
+    decide(choice, |kind| of(kind, programs).isolation(), |kind| of(kind, programs).probe())
 }
 
 /// The judgement alone.
-fn decide(choice: EngineChoice, probe: impl Fn(EngineKind) -> Probe) -> Result<EngineKind> {
+fn decide(
+    choice: EngineChoice,
+    isolation: impl Fn(EngineKind) -> Option<Isolation>,
+    probe: impl Fn(EngineKind) -> Probe,
+) -> Result<EngineKind> {
     let candidates: &[EngineKind] = match choice {
         EngineChoice::Auto => AUTO,
         EngineChoice::Qemu => &[EngineKind::Qemu],
     };
     let mut refused = Vec::new();
     for &kind in candidates {
-        let probe = probe(kind);
-        if probe.isolation.is_some() {
+        if isolation(kind).is_some() {
             return Ok(kind);
         }
-        refused.push((kind, probe));
+        refused.push((kind, probe(kind)));
     }
     Err(match (choice, refused.pop()) {
         (EngineChoice::Auto, Some((kind, last))) => no_machine(&refused, kind, &last),
@@ -75,11 +78,10 @@ fn no_machine(others: &[(EngineKind, Probe)], kind: EngineKind, last: &Probe) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pyro_contract::workspace::Isolation;
 
-    fn probe(isolation: Option<Isolation>) -> Probe {
+    fn unusable(_: EngineKind) -> Probe {
         Probe {
-            isolation,
+            isolation: None,
             found: "it is not installed".into(),
             reason: None,
             fix: Some("sudo apt-get install it".into()),
@@ -88,13 +90,13 @@ mod tests {
 
     #[test]
     fn auto_takes_an_emulated_machine_rather_than_less_isolation() {
-        let chosen = decide(EngineChoice::Auto, |_| probe(Some(Isolation::EmulatedVm)));
+        let chosen = decide(EngineChoice::Auto, |_| Some(Isolation::EmulatedVm), unusable);
         assert_eq!(chosen.unwrap(), EngineKind::Qemu);
     }
 
     #[test]
     fn where_no_machine_can_run_auto_fails_and_names_both_remedies() {
-        let error = decide(EngineChoice::Auto, |_| probe(None)).unwrap_err();
+        let error = decide(EngineChoice::Auto, |_| None, unusable).unwrap_err();
         assert_eq!(error.code, ErrorCode::MissingDependency);
         let hint = error.hint.unwrap();
         assert!(hint.contains("apt-get install it") && hint.contains("--engine container"));

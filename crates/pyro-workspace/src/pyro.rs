@@ -2,6 +2,7 @@
 
 mod birth;
 mod create;
+mod prepare;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -193,7 +194,11 @@ impl Pyro {
             Possession::Running(record) => return Ok(status_of(&dir, record).await),
             Possession::AtRest(record, lock) => (record, lock),
         };
-        let boot = self.boot_of(&record).await?;
+        // Its disk has been written to, and no memory but its own fits it.
+        let environment = self.installed(&record).await?;
+        let mut origin = self.origin(record.engine, environment, record.shape).await?;
+        origin.template = None;
+        let boot = origin.boot();
         birth::give(self, &record.id, lock, &boot, false, watch).await?.keep().await?;
         self.status(&WorkspaceRef::Id(record.id)).await
     }
@@ -319,24 +324,6 @@ impl Pyro {
             .with_cause(format!("it needs the image {image} and the kernel {kernel}"))
             .with_hint("restore the `images` directory of PYRO_HOME, or create a new workspace")
         })).await
-    }
-
-    async fn boot_of(&self, record: &Record) -> Result<crate::supervisor::Boot> {
-        let environment = self.installed(record).await?;
-        self.boot_image(&environment).await
-    }
-
-    async fn boot_image(&self, environment: &Environment) -> Result<crate::supervisor::Boot> {
-        let (store, environment) = (Arc::clone(&self.store), environment.clone());
-        blocking(move || {
-            let boot = store.boot_image(&environment.kernel, pyro_environment::GUEST_AGENT)?;
-            Ok(crate::supervisor::Boot {
-                kernel: boot.kernel,
-                initramfs: boot.initramfs,
-                environment: environment.image,
-            })
-        })
-        .await
     }
 }
 

@@ -22,10 +22,11 @@ use jiff::Timestamp;
 use pyro_contract::name::WorkspaceId;
 use pyro_contract::workspace::WorkspaceState;
 use pyro_contract::{Error, ErrorCode, Result};
-use pyro_engine::{Exit, Image, Machine, MachineSpec};
+use pyro_engine::{Engine, EngineError, Exit, Image, Machine, MachineSpec};
+use pyro_environment::Store;
 use tokio::sync::{RwLock, watch};
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Greeting};
 use crate::engines;
 use crate::home::{Home, WorkspaceDir};
 use crate::journal::Journal;
@@ -39,6 +40,9 @@ use lifeline::Lifeline;
 /// How long a machine may take from power-on to its agent's first word. Emulated on a busy host
 /// this is tens of seconds at worst; a machine that hangs must not hang its user for longer.
 const BOOT_PATIENCE: Duration = Duration::from_secs(120);
+/// How long a machine that only goes on may take to its agent's first word: a fraction of a second,
+/// unless something is wrong with it, or the host is very busy.
+const RESTORE_PATIENCE: Duration = Duration::from_secs(30);
 /// How long processes get between SIGTERM and SIGKILL when the workspace is stopped.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 /// How long the whole orderly end may take before the machine is killed.
@@ -73,6 +77,18 @@ pub struct Boot {
     pub initramfs: std::path::PathBuf,
     /// Root filesystem.
     pub environment: std::path::PathBuf,
+    /// A machine to go on from instead of booting one. The storage is already a clone of its.
+    #[serde(default)]
+    pub template: Option<Frozen>,
+}
+
+/// A template.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Frozen {
+    /// Where it lies.
+    pub directory: std::path::PathBuf,
+    /// Its name in the store.
+    pub digest: pyro_contract::environment::Digest,
 }
 
 /// Why a run ends.
@@ -124,7 +140,7 @@ pub async fn supervise(orders: Orders) -> Result<()> {
     let lifeline = Lifeline::watch(orders.ephemeral, endings.clone());
 
     let begun = tokio::select! {
-        begun = begin(&dir, &mut record, &orders.boot, &orders.settings, endings) => begun,
+        begun = begin(&orders.home, &dir, &mut record, &orders.boot, &orders.settings, endings) => begun,
         _ = orphaned.wait_for(Option::is_some) => Err(interrupted()),
     };
     let (shared, machine, listener) = match begun {
@@ -169,6 +185,7 @@ type Parts = (Arc<Shared>, Box<dyn Machine>, tokio::net::UnixListener);
 
 /// From a record at rest to a machine that answers.
 async fn begin(
+    home: &Home,
     dir: &WorkspaceDir,
     record: &mut Record,
     boot: &Boot,
@@ -176,13 +193,12 @@ async fn begin(
     ending: Endings,
 ) -> Result<Parts> {
     let engine = engines::of(record.engine, &settings.programs);
-    let probe = engine.probe();
     // From here on others see that the workspace is on its way up, and who to end if that hangs.
     record.run = Some(Run {
         supervisor: ProcessId::own()
             .ok_or_else(|| Error::new(ErrorCode::Internal, "cannot read /proc/self"))?,
         machine: None,
-        isolation: probe.isolation,
+        isolation: engine.isolation(),
         kernel_release: None,
         stops_at: None,
     });
@@ -195,21 +211,19 @@ async fn begin(
     fs::create_dir(&runtime_dir)
         .map_err(|error| Error::io(format!("cannot create {}", runtime_dir.display()), &error))?;
 
-    say(&Birth::Stage("booting the machine".into()));
-    let machine = engine
-        .launch(&MachineSpec {
-            image: Image {
-                kernel: boot.kernel.clone(),
-                initramfs: boot.initramfs.clone(),
-                environment: boot.environment.clone(),
-            },
-            storage: dir.storage(),
-            runtime_dir,
-            vcpu_count: record.shape.vcpu_count,
-            mem_mib: record.shape.mem_mib,
-            run_as: rustix::process::geteuid().is_root().then(|| machine_uid(&record.id)),
-        })
-        .await?;
+    let spec = MachineSpec {
+        image: Image {
+            kernel: boot.kernel.clone(),
+            initramfs: boot.initramfs.clone(),
+            environment: boot.environment.clone(),
+        },
+        storage: dir.storage(),
+        runtime_dir,
+        vcpu_count: record.shape.vcpu_count,
+        mem_mib: record.shape.mem_mib,
+        run_as: machine_user(record.id.as_str()),
+    };
+    let (machine, patience) = make(&*engine, &spec, boot, home, record.shape.disk_mib).await?;
     if let Some(run) = &mut record.run {
         run.machine = machine.process().map(|(pid, start_time)| ProcessId { pid, start_time });
     }
@@ -218,17 +232,13 @@ async fn begin(
     machine.insert_baseline(&dir.baseline_file()).await?;
     let agent = Agent::over(machine.connect().await?);
     let hostname = record.name.as_ref().map_or(record.id.as_str(), |name| name.as_str());
-    let greeting = tokio::select! {
-        greeting = agent.adopt(hostname, BOOT_PATIENCE) => match greeting {
-            Ok(greeting) => greeting,
-            // The stream breaks a moment before the machine's end is known; that end says more.
-            Err(error) => match tokio::time::timeout(Duration::from_secs(1), machine.exited()).await {
-                Ok(exit) => return Err(died_early(machine.as_ref(), &exit)),
-                Err(_) => return Err(with_console(error, machine.as_ref())),
-            },
-        },
-        exit = machine.exited() => return Err(died_early(machine.as_ref(), &exit)),
-    };
+    let greeting = adopt(machine.as_ref(), &agent, hostname, patience).await;
+    let greeting = greeting.inspect_err(|_| {
+        // Whatever it was, the next machine shall not meet it again.
+        if let Some(template) = boot.template.as_ref().filter(|_| patience == RESTORE_PATIENCE) {
+            discard(home, template);
+        }
+    })?;
 
     if let Some(run) = &mut record.run {
         run.kernel_release = Some(greeting.kernel_release);
@@ -252,6 +262,76 @@ async fn begin(
         obituary: watch::Sender::new(None),
     });
     Ok((shared, machine, listener))
+}
+
+/// A machine, and how long it may take to answer. A template that is damaged is thrown away, and
+/// the machine boots instead.
+async fn make(
+    engine: &dyn Engine,
+    spec: &MachineSpec,
+    boot: &Boot,
+    home: &Home,
+    disk_mib: u32,
+) -> Result<(Box<dyn Machine>, Duration)> {
+    if let Some(template) = &boot.template {
+        say(&Birth::Stage("waking a machine".into()));
+        match engine.restore(&template.directory, spec).await {
+            Ok(machine) => return Ok((machine, RESTORE_PATIENCE)),
+            Err(error @ EngineError::Template { .. }) => {
+                tracing::warn!(%error, "the machine boots instead");
+                discard(home, template);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        // What was cloned fits that template's memory and no other.
+        fs::remove_file(&spec.storage)
+            .map_err(|error| Error::io("cannot make the disk anew", &error))?;
+        engine.create_storage(&spec.storage, disk_mib)?;
+        let _ = fs::remove_dir_all(&spec.runtime_dir);
+        fs::create_dir(&spec.runtime_dir)
+            .map_err(|error| Error::io("cannot make a directory for the machine", &error))?;
+    }
+    say(&Birth::Stage("booting the machine".into()));
+    Ok((engine.launch(spec).await?, BOOT_PATIENCE))
+}
+
+fn discard(home: &Home, template: &Frozen) {
+    let discarded =
+        Store::open(home.root()).and_then(|store| store.discard_template(&template.digest));
+    if let Err(error) = discarded {
+        tracing::warn!(%error, "the template could not be removed");
+    }
+}
+
+/// Lets the machine run and makes it unique.
+async fn adopt(
+    machine: &dyn Machine,
+    agent: &Agent,
+    hostname: &str,
+    patience: Duration,
+) -> Result<Greeting> {
+    let adopted = async {
+        // The request is in the stream before the machine goes on, if it was held still.
+        let (greeting, resumed) = tokio::join!(agent.adopt(hostname, patience), async {
+            match patience == RESTORE_PATIENCE {
+                true => machine.resume().await,
+                false => Ok(()),
+            }
+        });
+        resumed?;
+        greeting
+    };
+    tokio::select! {
+        greeting = adopted => match greeting {
+            Ok(greeting) => Ok(greeting),
+            // The stream breaks a moment before the machine's end is known; that end says more.
+            Err(error) => match tokio::time::timeout(Duration::from_secs(1), machine.exited()).await {
+                Ok(exit) => Err(died_early(machine, &exit)),
+                Err(_) => Err(with_console(error, machine)),
+            },
+        },
+        exit = machine.exited() => Err(died_early(machine, &exit)),
+    }
 }
 
 /// The time to live counts from the start, whether the machine is held still meanwhile or not.
@@ -404,10 +484,15 @@ fn with_console(error: Error, machine: &dyn Machine) -> Error {
     error.with_cause(cause)
 }
 
-/// A user id that no account has, the same for every run of one workspace and, most likely, of no
-/// other: machines of different workspaces cannot reach each other's processes.
-fn machine_uid(id: &WorkspaceId) -> u32 {
-    let hash = id.as_str().bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+/// Where the host side is root: a user id that no account has, the same for every run of one
+/// workspace and, most likely, of no other: machines of different workspaces cannot reach each
+/// other's processes.
+pub(crate) fn machine_user(of: &str) -> Option<u32> {
+    rustix::process::geteuid().is_root().then(|| machine_uid(of))
+}
+
+fn machine_uid(of: &str) -> u32 {
+    let hash = of.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193) // FNV-1a
     });
     0x6000_0000 | (hash & 0x00ff_ffff)

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use pyro_contract::Error;
 use pyro_contract::environment::EnvironmentRef;
 use pyro_contract::name::{EnvVar, Label, WorkspaceId, WorkspaceName, WorkspaceRef};
-use pyro_contract::workspace::EngineChoice;
+use pyro_contract::workspace::{EngineChoice, ShapeRequest};
 
 /// A computer of its own for a coding agent: a persistent, isolated Linux workspace.
 #[derive(Debug, Parser)]
@@ -63,6 +63,15 @@ The exit code is the command's; 124 if it ran out of time, 125 if pyro itself fa
     /// Environments: the root filesystems that workspaces are made from
     #[command(subcommand)]
     Env(EnvCommand),
+    /// Make the next create fast: fetch the environment and freeze a machine to start from
+    #[command(after_help = "\
+Examples:
+  pyro prepare
+  pyro prepare debian:12-build --mem-mib 4096 --vcpu-count 2
+
+A template serves machines of exactly this engine and size. The first create of a kind makes one in
+the background too; it takes about 80 MiB of disk, and `pyro env prune --all` drops it.")]
+    Prepare(PrepareArgs),
     /// Workspaces: create, use, review, delete
     #[command(subcommand, visible_alias = "ws")]
     Workspace(Box<WorkspaceCommand>),
@@ -92,6 +101,9 @@ Examples:
     /// Own a workspace while it runs (started by pyro itself)
     #[command(hide = true)]
     Supervise(SuperviseArgs),
+    /// Make a template that nobody waits for (started by pyro itself)
+    #[command(hide = true)]
+    Freeze(FreezeArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -121,7 +133,7 @@ pub(crate) enum EnvCommand {
     /// Drop cached environments that no workspace uses
     #[command(after_help = "Examples:\n  pyro env prune\n  pyro env prune --all")]
     Prune {
-        /// Also what the next workspace would need again: the current kernel and boot images
+        /// Also what the next workspace would need again: the current kernel, boot images and templates
         #[arg(long)]
         all: bool,
     },
@@ -281,18 +293,8 @@ pub(crate) struct MachineArgs {
     /// Start /workspace as the files that git tracks at a commit (HEAD, unless #REF names another)
     #[arg(long, value_name = "PATH-or-URL[#REF]")]
     pub(crate) seed_git: Option<String>,
-    /// What isolates it: auto, qemu [default: auto, unless configured]
-    #[arg(long, value_parser = parse::<EngineChoice>)]
-    pub(crate) engine: Option<EngineChoice>,
-    /// Virtual CPUs [default: 1, unless configured]
-    #[arg(long, value_name = "N")]
-    pub(crate) vcpu_count: Option<u8>,
-    /// Memory [default: 1024, unless configured]
-    #[arg(long, value_name = "MIB")]
-    pub(crate) mem_mib: Option<u32>,
-    /// The most it may write to its disk [default: 10240, unless configured]
-    #[arg(long, value_name = "MIB")]
-    pub(crate) disk_mib: Option<u32>,
+    #[command(flatten)]
+    pub(crate) kind: KindArgs,
     /// A name to find it by
     #[arg(long, value_parser = parse::<WorkspaceName>)]
     pub(crate) name: Option<WorkspaceName>,
@@ -305,6 +307,50 @@ pub(crate) struct MachineArgs {
     /// A variable for every command; may be given several times
     #[arg(long = "env", value_name = "NAME=VALUE", value_parser = parse::<EnvVar>)]
     pub(crate) env: Vec<EnvVar>,
+}
+
+/// What a machine is like.
+#[derive(Debug, Args)]
+pub(crate) struct KindArgs {
+    /// What isolates it: auto, qemu [default: auto, unless configured]
+    #[arg(long, value_parser = parse::<EngineChoice>)]
+    pub(crate) engine: Option<EngineChoice>,
+    /// Virtual CPUs [default: 1, unless configured]
+    #[arg(long, value_name = "N")]
+    pub(crate) vcpu_count: Option<u8>,
+    /// Memory [default: 1024, unless configured]
+    #[arg(long, value_name = "MIB")]
+    pub(crate) mem_mib: Option<u32>,
+    /// The most it may write to its disk [default: 10240, unless configured]
+    #[arg(long, value_name = "MIB")]
+    pub(crate) disk_mib: Option<u32>,
+}
+
+impl KindArgs {
+    pub(crate) fn shape(&self) -> ShapeRequest {
+        ShapeRequest { vcpu_count: self.vcpu_count, mem_mib: self.mem_mib, disk_mib: self.disk_mib }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PrepareArgs {
+    /// The environment
+    #[arg(value_parser = parse::<EnvironmentRef>, default_value = "debian:12")]
+    pub(crate) environment: EnvironmentRef,
+    #[command(flatten)]
+    pub(crate) kind: KindArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FreezeArgs {
+    #[arg(long, value_parser = parse::<EnvironmentRef>)]
+    pub(crate) environment: EnvironmentRef,
+    #[arg(long, value_parser = parse::<EngineChoice>)]
+    pub(crate) engine: EngineChoice,
+    #[arg(long)]
+    pub(crate) shape: String,
+    #[arg(long)]
+    pub(crate) settings: String,
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 mod doctor;
 mod environment;
 mod exec;
+mod prepare;
 mod review;
 mod supervise;
 mod workspace;
@@ -23,6 +24,7 @@ pub(crate) use supervise::close_strangers;
 pub(crate) async fn dispatch(command: Command, ui: &Ui) -> Result<u8> {
     match command {
         Command::Supervise(args) => return supervise::run(args).await,
+        Command::Freeze(args) => return prepare::freeze(args, own_program()?).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "pyro", &mut script);
@@ -37,6 +39,7 @@ pub(crate) async fn dispatch(command: Command, ui: &Ui) -> Result<u8> {
     let pyro = Pyro::from_environment(own_program()?)?;
     match command {
         Command::Run(args) => exec::run_once(&pyro, *args, ui).await,
+        Command::Prepare(args) => prepare::run(&pyro, args, ui).await,
         Command::Env(command) => environment::run(&pyro, command, ui).await,
         Command::Doctor(args) => doctor::run(&pyro, args, ui).await,
         Command::Workspace(command) => match *command {
@@ -52,7 +55,10 @@ pub(crate) async fn dispatch(command: Command, ui: &Ui) -> Result<u8> {
             }
             other => workspace::run(&pyro, other, ui).await,
         },
-        Command::Supervise(_) | Command::Completions { .. } | Command::Contract => Ok(0),
+        Command::Supervise(_)
+        | Command::Freeze(_)
+        | Command::Completions { .. }
+        | Command::Contract => Ok(0),
     }
 }
 

@@ -99,6 +99,14 @@ impl Engine for QemuEngine {
         }
     }
 
+    fn isolation(&self) -> Option<Isolation> {
+        let maker = self.maker().ok()?;
+        Some(match maker.acceleration {
+            Acceleration::Hardware => Isolation::HardwareVm,
+            Acceleration::Emulated => Isolation::EmulatedVm,
+        })
+    }
+
     fn capabilities(&self) -> Capabilities {
         Capabilities { pause: true, templates: true }
     }

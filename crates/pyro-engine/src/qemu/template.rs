@@ -18,7 +18,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::qemu::machine::{Beginning, QemuMachine};
-use crate::qemu::{Acceleration, Maker, memory, version};
+use crate::qemu::{Acceleration, Maker, memory};
 use crate::{EngineError, Machine, MachineSpec, Result, packed};
 
 const MEMORY: &str = "memory";
@@ -49,7 +49,7 @@ pub(crate) fn fingerprint(maker: &Maker) -> Result<String> {
     };
     Ok(format!(
         "make {MAKE}; {acceleration}; {} {} {}.{:09}; {}",
-        version(path),
+        path.display(),
         meta.len(),
         meta.mtime(),
         meta.mtime_nsec(),

@@ -1,4 +1,4 @@
-//! The cache of environments, kernels and boot images in `PYRO_HOME`.
+//! The cache of environments, kernels, boot images and templates in `PYRO_HOME`.
 //!
 //! ```text
 //! environments/v1/debian_12.json   name → digests of image and kernel
@@ -6,6 +6,7 @@
 //! kernels/sha256-…/                vmlinux, modules/NN-NAME.ko
 //! kernels/current.json             the kernel that new environments get
 //! boot/sha256-…/                   initramfs.cpio, named by the digest of what it is made from
+//! templates/sha256-…/              a frozen machine: an engine's own files, named the same way
 //! locks/                           files to flock
 //! ```
 //!
@@ -20,6 +21,7 @@ mod partial;
 mod prune;
 mod pull;
 mod shelf;
+mod template;
 
 use std::path::{Path, PathBuf};
 
@@ -36,6 +38,7 @@ use lock::Locks;
 use shelf::{Naming, Object, Shelf};
 
 pub(crate) use lock::Hold;
+pub use template::{Made, Template, TemplateInputs};
 
 const IMAGE: &str = "image.erofs";
 const PACKAGES: &str = "packages.json";
@@ -88,6 +91,7 @@ pub struct Store {
     images: Shelf,
     kernels: Shelf,
     boots: Shelf,
+    templates: Shelf,
     bootstrap: Box<dyn Bootstrap>,
 }
 
@@ -112,6 +116,7 @@ impl Store {
             images: shelf("image", "images", Naming::Content),
             kernels: shelf("kernel", "kernels", Naming::Content),
             boots: shelf("boot image", "boot", Naming::Inputs),
+            templates: shelf("template", "templates", Naming::Inputs),
             locks,
             home,
             bootstrap,

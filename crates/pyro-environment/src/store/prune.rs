@@ -14,10 +14,11 @@ use crate::{EnvironmentError, Result};
 
 impl Store {
     /// Removes what nobody needs: environments whose image is not `in_use`, images and kernels that
-    /// no environment refers to, boot images of kernels that are gone, and the remains of builders
+    /// no environment refers to, boot images of kernels that are gone, templates of what is gone, and the remains of builders
     /// that died. `in_use` holds the digests of images and kernels that workspaces were made from.
     ///
-    /// With `all` also what may soon be needed again: the current kernel and every boot image.
+    /// With `all` also what may soon be needed again: the current kernel, every boot image and every
+    /// template.
     ///
     /// What a live process builds, or holds as an [`Environment`](super::Environment), a
     /// [`KernelHandle`](crate::KernelHandle) or a [`BootImage`](crate::BootImage), always stays.
@@ -33,7 +34,7 @@ impl Store {
     ) -> Result<PruneReport> {
         let mut report = PruneReport::default();
         progress.stage("looking for unused environments");
-        for shelf in [&self.images, &self.kernels, &self.boots] {
+        for shelf in [&self.images, &self.kernels, &self.boots, &self.templates] {
             let (count, bytes) = partial::sweep(&shelf.dir, &self.locks)?;
             if count > 0 {
                 report.removed.push(format!("{count} unfinished {}s", shelf.kind));
@@ -50,6 +51,8 @@ impl Store {
         clear(&self.kernels, &kept, &mut report, progress)?;
         let boots = if all { BTreeSet::new() } else { self.bootable()? };
         clear(&self.boots, &boots, &mut report, progress)?;
+        let templates = if all { BTreeSet::new() } else { self.restorable()? };
+        clear(&self.templates, &templates, &mut report, progress)?;
         Ok(report)
     }
 
@@ -77,6 +80,18 @@ impl Store {
                 Ok(())
             }
         }
+    }
+
+    /// The templates whose image and boot image are here.
+    fn restorable(&self) -> Result<BTreeSet<Digest>> {
+        let images: BTreeSet<_> = self.images.digests()?.into_iter().collect();
+        let boots: BTreeSet<_> = self.boots.digests()?.into_iter().collect();
+        let whole = |digest: &Digest| {
+            self.template_inputs(digest).is_some_and(|inputs| {
+                images.contains(&inputs.image) && boots.contains(&inputs.boot)
+            })
+        };
+        Ok(self.templates.digests()?.into_iter().filter(whole).collect())
     }
 
     /// The boot images whose kernel is here.

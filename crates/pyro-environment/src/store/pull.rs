@@ -142,7 +142,7 @@ impl Store {
     }
 
     /// The object if it is here and sound; a damaged one is removed, and the user told.
-    fn sound<D: DeserializeOwned>(
+    pub(super) fn sound<D: DeserializeOwned>(
         &self,
         shelf: &Shelf,
         digest: &Digest,

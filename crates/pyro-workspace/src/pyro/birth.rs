@@ -14,6 +14,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::process::{Child, ChildStdin, Command};
 
 use super::Pyro;
+use crate::home::Home;
 use crate::lock::Lock;
 use crate::protocol::{Birth, KEEP};
 use crate::supervisor::Boot;
@@ -32,6 +33,14 @@ const END_PATIENCE: Duration = Duration::from_secs(20);
 pub(super) struct Newborn {
     child: Child,
     lifeline: ChildStdin,
+}
+
+/// Gives a process of pyro's own what it needs of this one's environment, and no more.
+pub(super) fn pass_on(command: &mut Command, home: &Home) {
+    command
+        .env_clear()
+        .envs(PASSED_ON.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+        .env(PYRO_HOME, home.root());
 }
 
 /// Spawns a supervisor and waits until its machine answers. If that fails, or is interrupted, the
@@ -62,13 +71,11 @@ pub(super) async fn give(
         .args(["--id", id.as_str(), "--lock-fd", &LOCK_FD.to_string(), "--boot", &orders])
         .args(["--settings", &settings])
         .args(ephemeral.then_some("--ephemeral"))
-        .env_clear()
-        .envs(PASSED_ON.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
-        .env(PYRO_HOME, home.root())
         .current_dir("/")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(log);
+    pass_on(&mut command, home);
     command
         .fd_mappings(vec![FdMapping { parent_fd: lock.share()?, child_fd: LOCK_FD }])
         .map_err(|error| Error::new(ErrorCode::Internal, error.to_string()))?;

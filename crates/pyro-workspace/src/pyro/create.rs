@@ -6,7 +6,7 @@ use pyro_contract::exec::ExecRequest;
 use pyro_contract::name::{WorkspaceId, WorkspaceRef};
 use pyro_contract::workspace::{CreateRequest, EngineKind, WorkspaceStatus};
 use pyro_contract::{Error, ErrorCode, Result};
-use pyro_environment::Environment;
+use pyro_environment::{Environment, Template};
 
 use super::{Pyro, birth, blocking, ensure_free};
 use crate::client::{self, ExecSession};
@@ -72,37 +72,37 @@ impl Pyro {
         ephemeral: bool,
         watch: &Watch,
     ) -> Result<(WorkspaceId, birth::Newborn)> {
-        request.shape.or(self.settings.shape).validate()?;
-        let engine = self.engine_for(&request).await?;
+        let shape = request.shape.or(self.settings.shape);
+        shape.validate()?;
+        let engine = self.engine_for(request.engine).await?;
         // A seed that cannot be is refused before anything is fetched for it.
         seed::check(&request.seed)?;
         let environment = self.environment(&request.environment, watch).await?;
-        let boot = self.boot_image(&environment).await?;
-        let draft = self.draft(request, engine, &environment).await?;
+        let reference = request.environment.clone();
+        let mut origin = self.origin(engine, environment, shape).await?;
+        let draft = self.draft(request, engine, &origin.environment).await?;
         let id = draft.record.id.clone();
 
         let (worker, settings) = (watch.clone(), Arc::clone(&self.settings));
-        let draft = blocking(move || {
+        let template = origin.template.clone();
+        let (draft, template) = blocking(move || {
             let mut draft = draft;
-            draft.fill(&settings.programs, &worker)?;
-            Ok(draft)
+            let template = draft.fill(&settings.programs, template, &worker)?;
+            Ok((draft, template))
         })
         .await?;
+        origin.template = template;
         if watch.interrupt().is_triggered() {
             return Err(interrupted());
         }
         let Some(lock) = draft.hand_over() else {
             return Err(Error::new(ErrorCode::Internal, "a draft lost its lock"));
         };
-        let newborn = birth::give(self, &id, lock, &boot, ephemeral, watch).await?;
+        let newborn = birth::give(self, &id, lock, &origin.boot(), ephemeral, watch).await?;
+        if origin.lacks_template() {
+            self.freeze_in_background(engine, &reference, shape, &origin);
+        }
         Ok((id, newborn))
-    }
-
-    /// What the request's choice of an engine, or the host's, means here.
-    async fn engine_for(&self, request: &CreateRequest) -> Result<EngineKind> {
-        let choice = request.engine.unwrap_or(self.settings.engine);
-        let settings = Arc::clone(&self.settings);
-        blocking(move || engines::choose(choice, &settings.programs)).await
     }
 
     /// Claims the id and the name.
@@ -145,17 +145,29 @@ struct Draft {
 }
 
 impl Draft {
-    /// Packs the seed and makes the disk.
-    fn fill(&mut self, programs: &Programs, watch: &Watch) -> Result<()> {
+    /// Packs the seed and makes the disk. Returns the template that the disk is from, if any.
+    fn fill(
+        &mut self,
+        programs: &Programs,
+        template: Option<Template>,
+        watch: &Watch,
+    ) -> Result<Option<Template>> {
         let source = self.record.seed.source.clone();
         self.record.seed = seed::pack(&source, &self.dir.baseline_file(), self.dir.path(), watch)?;
-        engines::of(self.record.engine, programs)
-            .create_storage(&self.dir.storage(), self.record.shape.disk_mib)?;
+        let (engine, storage) = (engines::of(self.record.engine, programs), self.dir.storage());
+        let template = template.filter(|template| {
+            let cloned = engine.clone_storage(&template.directory, &storage);
+            cloned.inspect_err(|error| tracing::warn!(%error, "the template is not used")).is_ok()
+        });
+        if template.is_none() {
+            engine.create_storage(&storage, self.record.shape.disk_mib)?;
+        }
         std::fs::File::create(self.dir.activity_file()).map_err(|error| {
             let path = self.dir.activity_file();
             Error::io(format!("cannot create {}", path.display()), &error)
         })?;
-        self.record.save(&self.dir)
+        self.record.save(&self.dir)?;
+        Ok(template)
     }
 
     /// Gives the lock to a supervisor, which from now on is the one to clean up.

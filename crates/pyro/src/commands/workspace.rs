@@ -1,7 +1,7 @@
 //! `workspace create | list | status | start | stop | delete | logs`.
 
 use pyro_contract::progress::Progress as _;
-use pyro_contract::workspace::{CreateRequest, Seed, ShapeRequest, WorkspaceStatus};
+use pyro_contract::workspace::{CreateRequest, Seed, WorkspaceStatus};
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_workspace::Pyro;
 
@@ -134,12 +134,8 @@ pub(super) fn create_request(args: MachineArgs) -> Result<CreateRequest> {
         seed,
         name: args.name,
         labels: args.labels.into_iter().map(|label| (label.key, label.value)).collect(),
-        engine: args.engine,
-        shape: ShapeRequest {
-            vcpu_count: args.vcpu_count,
-            mem_mib: args.mem_mib,
-            disk_mib: args.disk_mib,
-        },
+        engine: args.kind.engine,
+        shape: args.kind.shape(),
         ttl_seconds: args.ttl_seconds,
         env: args.env,
         ..CreateRequest::new(args.environment)

@@ -3,6 +3,7 @@
 mod concurrency;
 mod damage;
 mod pruning;
+mod templates;
 
 use std::io::Read;
 use std::path::Path;
