@@ -17,7 +17,7 @@ setup:
 test: ## set up and pass the tests, end to end on real machines
 	@scripts/setup test
 	cargo build --release --locked -p pyro
-	@target/release/pyro env pull debian:12
+	@target/release/pyro prepare debian:12
 	PYRO_TEST_HOME="$${PYRO_HOME:-$${XDG_DATA_HOME:-$$HOME/.local/share}/pyro}" \
 		cargo nextest run --release --locked --workspace
 	cargo test --release --locked --doc --workspace

@@ -18,6 +18,10 @@ pub struct PrepareRequest {
     /// The machine's size.
     #[serde(default)]
     pub shape: ShapeRequest,
+    /// Keep so many machines restored and waiting for as long as the caller lives. The memory that
+    /// they may take together is a setting of the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm: Option<u32>,
 }
 
 /// What became of the template.

@@ -173,7 +173,7 @@ pub struct Storage {
 #[async_trait]
 pub trait Machine: Send + Sync {
     /// Gives the machine the baseline of `/workspace`, an erofs image on this host. To be called
-    /// once, before the agent is asked to adopt.
+    /// before the agent is asked to adopt; again, with another, before it is asked again.
     async fn insert_baseline(&self, baseline: &Path) -> Result<()>;
 
     /// The one byte stream to the agent. The first call takes it.

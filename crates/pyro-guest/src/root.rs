@@ -166,6 +166,12 @@ pub(crate) fn mount_disk(
         .attempt(|| format!("cannot mount the disk {target:?} as {kind}"))
 }
 
+/// Removes the writable layer `name`. In [`MOUNTS`].
+pub(crate) fn forget(name: &str) -> Result<()> {
+    let layer = format!("{RW}/{name}");
+    fs::remove_dir_all(&layer).attempt(|| format!("cannot remove {layer}"))
+}
+
 /// Mounts `lower` with the writable layer `name` at `target`. In [`MOUNTS`].
 pub(crate) fn overlay(lower: &str, name: &str, target: &str) -> Result<()> {
     let upper = format!("{RW}/{name}/upper");

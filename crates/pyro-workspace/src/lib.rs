@@ -25,6 +25,7 @@ mod review;
 mod seed;
 mod settings;
 pub mod supervisor;
+mod warm;
 mod watch;
 
 pub use client::{ExecEvent, ExecInput, ExecOutput, ExecSession};

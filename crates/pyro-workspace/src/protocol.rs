@@ -120,6 +120,10 @@ pub(crate) enum Birth {
     Stage(String),
     Ready,
     Failed(Error),
+    /// It has a machine and waits for a workspace.
+    Warm {
+        memory_bytes: u64,
+    },
 }
 
 /// The line on a new supervisor's stdin that makes it outlive its parent. Without it, the end of

@@ -2,6 +2,7 @@
 
 mod birth;
 mod create;
+mod keeper;
 mod prepare;
 
 use std::path::PathBuf;

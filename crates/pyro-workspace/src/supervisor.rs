@@ -8,9 +8,11 @@
 mod exec;
 mod hold;
 mod lifeline;
+mod newborn;
 mod overdue;
 mod server;
 mod vigil;
+pub mod warm;
 
 use std::fs;
 use std::io::Write as _;
@@ -22,11 +24,10 @@ use jiff::Timestamp;
 use pyro_contract::name::WorkspaceId;
 use pyro_contract::workspace::WorkspaceState;
 use pyro_contract::{Error, ErrorCode, Result};
-use pyro_engine::{Engine, EngineError, Exit, Image, Machine, MachineSpec};
-use pyro_environment::Store;
+use pyro_engine::{Exit, Image, Machine, MachineSpec};
 use tokio::sync::{RwLock, watch};
 
-use crate::agent::{Agent, Greeting};
+use crate::agent::Agent;
 use crate::engines;
 use crate::home::{Home, WorkspaceDir};
 use crate::journal::Journal;
@@ -36,13 +37,8 @@ use crate::record::{ProcessId, Record, Run};
 use crate::settings::Settings;
 use crate::watch::interrupted;
 use lifeline::Lifeline;
+use newborn::{Newborn, died};
 
-/// How long a machine may take from power-on to its agent's first word. Emulated on a busy host
-/// this is tens of seconds at worst; a machine that hangs must not hang its user for longer.
-const BOOT_PATIENCE: Duration = Duration::from_secs(120);
-/// How long a machine that only goes on may take to its agent's first word: a fraction of a second,
-/// unless something is wrong with it, or the host is very busy.
-const RESTORE_PATIENCE: Duration = Duration::from_secs(30);
 /// How long processes get between SIGTERM and SIGKILL when the workspace is stopped.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 /// How long the whole orderly end may take before the machine is killed.
@@ -129,18 +125,25 @@ type Endings = watch::Sender<Option<Ending>>;
 pub async fn supervise(orders: Orders) -> Result<()> {
     // Leave the client's terminal and process group: its Ctrl-C is not ours.
     let _ = rustix::process::setsid();
-    let lock = Lock::inherited(orders.lock)?;
-    let dir = orders.home.workspace(&orders.id);
+    own(orders, None).await
+}
+
+/// The same, for a workspace whose machine may be there already.
+async fn own(orders: Orders, warm: Option<Newborn>) -> Result<()> {
+    let Orders { home, id, lock, ephemeral, boot, settings } = orders;
+    let lock = Lock::inherited(lock)?;
+    let dir = home.workspace(&id);
     let mut record = Record::load(&dir)?;
     let born = record.state == WorkspaceState::Creating;
 
     let before = (record.state, record.error.clone());
     let endings = Endings::new(None);
     let mut orphaned = endings.subscribe();
-    let lifeline = Lifeline::watch(orders.ephemeral, endings.clone());
+    let lifeline = Lifeline::watch(ephemeral, endings.clone());
 
+    let means = Means { home: &home, boot: &boot, settings: &settings, warm };
     let begun = tokio::select! {
-        begun = begin(&orders.home, &dir, &mut record, &orders.boot, &orders.settings, endings) => begun,
+        begun = begin(means, &dir, &mut record, endings) => begun,
         _ = orphaned.wait_for(Option::is_some) => Err(interrupted()),
     };
     let (shared, machine, listener) = match begun {
@@ -170,11 +173,11 @@ pub async fn supervise(orders: Orders) -> Result<()> {
         }
     };
     tracing::info!(?ending, "the run ends");
-    let discard = orders.ephemeral || ending == Ending::Asked(StopMode::Discard);
+    let discard = ephemeral || ending == Ending::Asked(StopMode::Discard);
     let unwanted = lifeline.unwanted(&ending);
     finish(&dir, &mut record, &shared, machine.as_ref(), ending, discard || unwanted).await?;
     let _ = fs::remove_file(dir.socket_file());
-    if orders.ephemeral || unwanted {
+    if ephemeral || unwanted {
         dir.remove()?;
     }
     drop(lock);
@@ -183,15 +186,23 @@ pub async fn supervise(orders: Orders) -> Result<()> {
 
 type Parts = (Arc<Shared>, Box<dyn Machine>, tokio::net::UnixListener);
 
+/// What a machine is made with.
+struct Means<'a> {
+    home: &'a Home,
+    boot: &'a Boot,
+    settings: &'a Settings,
+    /// The machine, if it is there already.
+    warm: Option<Newborn>,
+}
+
 /// From a record at rest to a machine that answers.
 async fn begin(
-    home: &Home,
+    means: Means<'_>,
     dir: &WorkspaceDir,
     record: &mut Record,
-    boot: &Boot,
-    settings: &Settings,
     ending: Endings,
 ) -> Result<Parts> {
+    let Means { home, boot, settings, warm } = means;
     let engine = engines::of(record.engine, &settings.programs);
     // From here on others see that the workspace is on its way up, and who to end if that hangs.
     record.run = Some(Run {
@@ -223,22 +234,19 @@ async fn begin(
         mem_mib: record.shape.mem_mib,
         run_as: machine_user(record.id.as_str()),
     };
-    let (machine, patience) = make(&*engine, &spec, boot, home, record.shape.disk_mib).await?;
+    let mut newborn = match warm {
+        Some(newborn) => newborn,
+        None => Newborn::bring_up(&*engine, &spec, boot, home, record.shape.disk_mib).await?,
+    };
     if let Some(run) = &mut record.run {
-        run.machine = machine.process().map(|(pid, start_time)| ProcessId { pid, start_time });
+        let process = newborn.machine.process();
+        run.machine = process.map(|(pid, start_time)| ProcessId { pid, start_time });
     }
     record.save(dir)?;
 
-    machine.insert_baseline(&dir.baseline_file()).await?;
-    let agent = Agent::over(machine.connect().await?);
     let hostname = record.name.as_ref().map_or(record.id.as_str(), |name| name.as_str());
-    let greeting = adopt(machine.as_ref(), &agent, hostname, patience).await;
-    let greeting = greeting.inspect_err(|_| {
-        // Whatever it was, the next machine shall not meet it again.
-        if let Some(template) = boot.template.as_ref().filter(|_| patience == RESTORE_PATIENCE) {
-            discard(home, template);
-        }
-    })?;
+    let greeting = newborn.adopt(&dir.baseline_file(), hostname, boot, home).await?;
+    let Newborn { machine, agent, .. } = newborn;
 
     if let Some(run) = &mut record.run {
         run.kernel_release = Some(greeting.kernel_release);
@@ -262,76 +270,6 @@ async fn begin(
         obituary: watch::Sender::new(None),
     });
     Ok((shared, machine, listener))
-}
-
-/// A machine, and how long it may take to answer. A template that is damaged is thrown away, and
-/// the machine boots instead.
-async fn make(
-    engine: &dyn Engine,
-    spec: &MachineSpec,
-    boot: &Boot,
-    home: &Home,
-    disk_mib: u32,
-) -> Result<(Box<dyn Machine>, Duration)> {
-    if let Some(template) = &boot.template {
-        say(&Birth::Stage("waking a machine".into()));
-        match engine.restore(&template.directory, spec).await {
-            Ok(machine) => return Ok((machine, RESTORE_PATIENCE)),
-            Err(error @ EngineError::Template { .. }) => {
-                tracing::warn!(%error, "the machine boots instead");
-                discard(home, template);
-            }
-            Err(error) => return Err(error.into()),
-        }
-        // What was cloned fits that template's memory and no other.
-        fs::remove_file(&spec.storage)
-            .map_err(|error| Error::io("cannot make the disk anew", &error))?;
-        engine.create_storage(&spec.storage, disk_mib)?;
-        let _ = fs::remove_dir_all(&spec.runtime_dir);
-        fs::create_dir(&spec.runtime_dir)
-            .map_err(|error| Error::io("cannot make a directory for the machine", &error))?;
-    }
-    say(&Birth::Stage("booting the machine".into()));
-    Ok((engine.launch(spec).await?, BOOT_PATIENCE))
-}
-
-fn discard(home: &Home, template: &Frozen) {
-    let discarded =
-        Store::open(home.root()).and_then(|store| store.discard_template(&template.digest));
-    if let Err(error) = discarded {
-        tracing::warn!(%error, "the template could not be removed");
-    }
-}
-
-/// Lets the machine run and makes it unique.
-async fn adopt(
-    machine: &dyn Machine,
-    agent: &Agent,
-    hostname: &str,
-    patience: Duration,
-) -> Result<Greeting> {
-    let adopted = async {
-        // The request is in the stream before the machine goes on, if it was held still.
-        let (greeting, resumed) = tokio::join!(agent.adopt(hostname, patience), async {
-            match patience == RESTORE_PATIENCE {
-                true => machine.resume().await,
-                false => Ok(()),
-            }
-        });
-        resumed?;
-        greeting
-    };
-    tokio::select! {
-        greeting = adopted => match greeting {
-            Ok(greeting) => Ok(greeting),
-            // The stream breaks a moment before the machine's end is known; that end says more.
-            Err(error) => match tokio::time::timeout(Duration::from_secs(1), machine.exited()).await {
-                Ok(exit) => Err(died_early(machine, &exit)),
-                Err(_) => Err(with_console(error, machine)),
-            },
-        },
-        exit = machine.exited() => Err(died_early(machine, &exit)),
-    }
 }
 
 /// The time to live counts from the start, whether the machine is held still meanwhile or not.
@@ -444,44 +382,6 @@ fn settle_failed_start(
     if let Err(error) = settled {
         tracing::warn!(%error, "the failed start could not be settled");
     }
-}
-
-fn died_early(machine: &dyn Machine, exit: &Exit) -> Error {
-    let error = match exit {
-        Exit::PoweredOff => with_console(
-            Error::new(ErrorCode::MachineFailed, "the machine switched itself off while booting"),
-            machine,
-        ),
-        Exit::Died(_) => died(exit),
-    };
-    // The agent says so if it is its own disk that it cannot use.
-    if error.cause.as_ref().is_some_and(|cause| cause.contains("pyro-guest: fatal")) {
-        return error.with_hint(
-            "nothing is wrong with this host; what the machine needs on its own disk is damaged. \
-             `pyro workspace export` may still get files out",
-        );
-    }
-    error.with_hint("`pyro doctor` checks what this host offers")
-}
-
-/// What a dead machine said last is in its exit: QEMU's words and the console's.
-fn died(exit: &Exit) -> Error {
-    let error = Error::new(ErrorCode::MachineFailed, "the machine died")
-        .with_hint("its disk is kept: `pyro workspace start` starts it again");
-    match exit {
-        Exit::Died(said) if !said.is_empty() => error.with_cause(said),
-        _ => error,
-    }
-}
-
-fn with_console(error: Error, machine: &dyn Machine) -> Error {
-    let console = machine.console_tail();
-    if console.is_empty() {
-        return error;
-    }
-    let last = format!("the console's last lines:\n{console}");
-    let cause = error.cause.as_ref().map_or(last.clone(), |cause| format!("{cause}\n{last}"));
-    error.with_cause(cause)
 }
 
 /// Where the host side is root: a user id that no account has, the same for every run of one

@@ -68,6 +68,7 @@ The exit code is the command's; 124 if it ran out of time, 125 if pyro itself fa
 Examples:
   pyro prepare
   pyro prepare debian:12-build --mem-mib 4096 --vcpu-count 2
+  pyro prepare --warm 4 &
 
 A template serves machines of exactly this engine and size. The first create of a kind makes one in
 the background too; it takes about 80 MiB of disk, and `pyro env prune --all` drops it.")]
@@ -104,6 +105,9 @@ Examples:
     /// Make a template that nobody waits for (started by pyro itself)
     #[command(hide = true)]
     Freeze(FreezeArgs),
+    /// Own a machine that waits for a workspace (started by pyro itself)
+    #[command(hide = true)]
+    Warm(WarmArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -339,6 +343,25 @@ pub(crate) struct PrepareArgs {
     pub(crate) environment: EnvironmentRef,
     #[command(flatten)]
     pub(crate) kind: KindArgs,
+    /// Then keep so many machines waiting, until Ctrl-C; a create that finds one takes it
+    #[arg(long, value_name = "N")]
+    pub(crate) warm: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WarmArgs {
+    #[arg(long)]
+    pub(crate) directory: PathBuf,
+    #[arg(long)]
+    pub(crate) keeper_fd: i32,
+    #[arg(long)]
+    pub(crate) engine: String,
+    #[arg(long)]
+    pub(crate) shape: String,
+    #[arg(long)]
+    pub(crate) boot: String,
+    #[arg(long)]
+    pub(crate) settings: String,
 }
 
 #[derive(Debug, Args)]

@@ -24,6 +24,7 @@ pub(crate) use supervise::close_strangers;
 pub(crate) async fn dispatch(command: Command, ui: &Ui) -> Result<u8> {
     match command {
         Command::Supervise(args) => return supervise::run(args).await,
+        Command::Warm(args) => return supervise::warm(args).await,
         Command::Freeze(args) => return prepare::freeze(args, own_program()?).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -57,6 +58,7 @@ pub(crate) async fn dispatch(command: Command, ui: &Ui) -> Result<u8> {
         },
         Command::Supervise(_)
         | Command::Freeze(_)
+        | Command::Warm(_)
         | Command::Completions { .. }
         | Command::Contract => Ok(0),
     }

@@ -58,18 +58,22 @@ fn main() -> ExitCode {
 
 fn default_filter(command: &Command) -> &'static str {
     match command {
-        Command::Supervise(_) => "info",
+        Command::Supervise(_) | Command::Warm(_) => "info",
         _ => "error",
     }
 }
 
 fn run(cli: Cli, ui: &Ui) -> Result<u8> {
-    if let Command::Supervise(args) = &cli.command {
-        commands::close_strangers(args.lock_fd)?;
+    match &cli.command {
+        Command::Supervise(args) => commands::close_strangers(args.lock_fd)?,
+        Command::Warm(args) => commands::close_strangers(args.keeper_fd)?,
+        _ => {}
     }
     let runtime = match cli.command {
         // One thread is enough for a supervisor, and small.
-        Command::Supervise(_) => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        Command::Supervise(_) | Command::Warm(_) => {
+            tokio::runtime::Builder::new_current_thread().enable_all().build()
+        }
         _ => tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build(),
     };
     let runtime = runtime.map_err(|error| Error::io("cannot start the runtime", &error))?;

@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ use crate::{AgentStream, EngineError, Exit, Machine, MachineSpec, Result, Usage}
 /// How long QEMU may take to build the machine; some tens of milliseconds on an idle host.
 const BUILD_PATIENCE: Duration = Duration::from_secs(20);
 
-/// The set of descriptors that holds the baseline. Those of the command line are numbered like their
+/// The set of descriptors that holds the first baseline. Those of the command line are numbered like their
 /// descriptors, which are few.
 const BASELINE_SET: u32 = 1_000_000;
 
@@ -43,6 +44,8 @@ pub(crate) struct QemuMachine {
     monitor: Monitor,
     console: Tail,
     exit: watch::Receiver<Option<Exit>>,
+    /// How many baselines it was given.
+    baselines: AtomicU32,
     /// Others of the same template find it through this process.
     _memory: Option<File>,
 }
@@ -100,7 +103,15 @@ impl QemuMachine {
             Beginning::Restore { memory, .. } => (Some(host.agent), Some(memory)),
         };
         let agent = Mutex::new(agent);
-        let machine = Self { process, agent, monitor, console, exit, _memory: memory };
+        let machine = Self {
+            process,
+            agent,
+            monitor,
+            console,
+            exit,
+            baselines: AtomicU32::new(0),
+            _memory: memory,
+        };
         match state {
             None => machine.until_built().await?,
             Some(state) => machine.go_on_from(state).await?,
@@ -163,15 +174,16 @@ impl QemuMachine {
 impl Machine for QemuMachine {
     async fn insert_baseline(&self, baseline: &Path) -> Result<()> {
         let file = open(baseline, false)?;
-        let set = json!({"fdset-id": BASELINE_SET});
-        self.monitor.execute("add-fd", set, Some(file.as_fd())).await?;
+        let number = self.baselines.fetch_add(1, Ordering::Relaxed);
+        let (set, name) = (BASELINE_SET + number, format!("baseline{number}"));
+        self.monitor.execute("add-fd", json!({"fdset-id": set}), Some(file.as_fd())).await?;
         let node = json!({
             "driver": "raw",
-            "node-name": "baseline",
+            "node-name": name,
             "read-only": true,
             "file": {
                 "driver": "file",
-                "filename": format!("/dev/fdset/{BASELINE_SET}"),
+                "filename": format!("/dev/fdset/{set}"),
                 "locking": "off",
                 "read-only": true,
             },
@@ -180,9 +192,16 @@ impl Machine for QemuMachine {
         let drive = json!({
             "path": format!("/machine/peripheral/{}", command_line::BASELINE),
             "property": "drive",
-            "value": "baseline",
+            "value": name,
         });
-        self.monitor.execute("qom-set", drive, None).await
+        self.monitor.execute("qom-set", drive, None).await?;
+        if let Some(before) = number.checked_sub(1) {
+            let node = json!({"node-name": format!("baseline{before}")});
+            self.monitor.execute("blockdev-del", node, None).await?;
+            let set = json!({"fdset-id": BASELINE_SET + before});
+            self.monitor.execute("remove-fd", set, None).await?;
+        }
+        Ok(())
     }
 
     async fn pause(&self) -> Result<()> {

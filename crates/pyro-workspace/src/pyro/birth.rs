@@ -1,8 +1,9 @@
 //! Bringing a supervisor to life: handing over the lock, listening until it is ready, letting go.
 
 use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::process::Stdio;
 use std::time::Duration;
 
 use command_fds::{CommandFdExt as _, FdMapping};
@@ -11,13 +12,15 @@ use pyro_contract::name::WorkspaceId;
 use pyro_contract::progress::Progress as _;
 use pyro_contract::{Error, ErrorCode, Result};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::net::unix::pipe;
+use tokio::process::{Child, Command};
 
 use super::Pyro;
 use crate::home::Home;
 use crate::lock::Lock;
 use crate::protocol::{Birth, KEEP};
 use crate::supervisor::Boot;
+use crate::warm::{Gift, Reserved};
 use crate::watch::{Watch, interrupted};
 
 /// The number under which the supervisor finds the workspace's lock.
@@ -31,8 +34,11 @@ const END_PATIENCE: Duration = Duration::from_secs(20);
 
 /// A supervisor that is ready, but still ends with its parent.
 pub(super) struct Newborn {
-    child: Child,
-    lifeline: ChildStdin,
+    lifeline: pipe::Sender,
+    /// Ends when the supervisor does.
+    words: BufReader<pipe::Receiver>,
+    /// Absent if it is a warm one, whose parent is another.
+    child: Option<Child>,
 }
 
 /// Gives a process of pyro's own what it needs of this one's environment, and no more.
@@ -41,6 +47,40 @@ pub(super) fn pass_on(command: &mut Command, home: &Home) {
         .env_clear()
         .envs(PASSED_ON.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
         .env(PYRO_HOME, home.root());
+}
+
+/// What a supervisor has to do with its client: its standard streams, both ends.
+struct Streams {
+    input: OwnedFd,
+    output: OwnedFd,
+    log: OwnedFd,
+    lifeline: pipe::Sender,
+    words: BufReader<pipe::Receiver>,
+}
+
+impl Streams {
+    fn new(pyro: &Pyro, id: &WorkspaceId) -> Result<Self> {
+        let log_path = pyro.home.workspace(id).log_file();
+        let log = OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&log_path)
+            .map_err(|error| Error::io(format!("cannot create {}", log_path.display()), &error))?;
+        let pipes = || -> io::Result<Self> {
+            let (input, lifeline) = io::pipe()?;
+            let (words, output) = io::pipe()?;
+            Ok(Self {
+                input: input.into(),
+                output: output.into(),
+                log: log.into(),
+                lifeline: pipe::Sender::from_owned_fd(lifeline.into())?,
+                words: BufReader::new(pipe::Receiver::from_owned_fd(words.into())?),
+            })
+        };
+        pipes().map_err(|error| Error::io("cannot make a pipe", &error))
+    }
 }
 
 /// Spawns a supervisor and waits until its machine answers. If that fails, or is interrupted, the
@@ -53,18 +93,11 @@ pub(super) async fn give(
     ephemeral: bool,
     watch: &Watch,
 ) -> Result<Newborn> {
-    let (program, home) = (&pyro.supervisor, &pyro.home);
-    let log_path = home.workspace(id).log_file();
-    let log = OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&log_path)
-        .map_err(|error| Error::io(format!("cannot create {}", log_path.display()), &error))?;
+    let program = &pyro.supervisor;
     let internal = |error: serde_json::Error| Error::new(ErrorCode::Internal, error.to_string());
     let orders = serde_json::to_string(boot).map_err(internal)?;
     let settings = serde_json::to_string(pyro.settings()).map_err(internal)?;
+    let Streams { input, output, log, lifeline, words } = Streams::new(pyro, id)?;
     let mut command = Command::new(program);
     command
         .arg("supervise")
@@ -72,44 +105,46 @@ pub(super) async fn give(
         .args(["--settings", &settings])
         .args(ephemeral.then_some("--ephemeral"))
         .current_dir("/")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
+        .stdin(input)
+        .stdout(output)
         .stderr(log);
-    pass_on(&mut command, home);
+    pass_on(&mut command, &pyro.home);
     command
         .fd_mappings(vec![FdMapping { parent_fd: lock.share()?, child_fd: LOCK_FD }])
         .map_err(|error| Error::new(ErrorCode::Internal, error.to_string()))?;
-    let mut child = command.spawn().map_err(|error| {
+    let child = command.spawn().map_err(|error| {
         Error::io(format!("cannot start the supervisor {}", program.display()), &error)
     })?;
-    drop(command); // and with it our copy of the shared lock
+    drop(command); // and with it our copies of the shared lock and of its streams
     drop(lock);
-    let (Some(lifeline), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
-        return Err(Error::new(ErrorCode::Internal, "the supervisor has no pipes"));
-    };
-    let newborn = Newborn { child, lifeline };
-    let ready = tokio::select! {
-        ready = listen(BufReader::new(stdout), watch) => ready,
-        () = watch.interrupt().triggered() => Err(interrupted()),
-    };
-    match ready {
-        Ok(()) => Ok(newborn),
-        Err(error) => {
-            newborn.end().await;
-            Err(error)
-        }
-    }
+    Newborn { lifeline, words, child: Some(child) }.until_ready(watch).await
+}
+
+/// The same with a machine that is there already.
+pub(super) async fn give_warm(
+    pyro: &Pyro,
+    id: &WorkspaceId,
+    lock: Lock,
+    reserved: Reserved,
+    ephemeral: bool,
+    watch: &Watch,
+) -> Result<Newborn> {
+    let Streams { input, output, log, lifeline, words } = Streams::new(pyro, id)?;
+    let gift = Gift { id: id.clone(), ephemeral, lock: lock.share()?, input, output, log };
+    reserved.give(&gift).map_err(|error| Error::io("the warm machine is gone", &error))?;
+    drop((gift, lock));
+    Newborn { lifeline, words, child: None }.until_ready(watch).await
 }
 
 /// Reads what a supervisor says until it is ready or has failed.
-async fn listen(stdout: BufReader<tokio::process::ChildStdout>, watch: &Watch) -> Result<()> {
-    let mut lines = stdout.take(1 << 20).lines();
+async fn listen(words: &mut BufReader<pipe::Receiver>, watch: &Watch) -> Result<()> {
+    let mut lines = words.take(1 << 20).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         match serde_json::from_str(&line) {
             Ok(Birth::Stage(stage)) => watch.stage(&stage),
             Ok(Birth::Ready) => return Ok(()),
             Ok(Birth::Failed(error)) => return Err(error),
-            Err(_) => {}
+            Ok(Birth::Warm { .. }) | Err(_) => {}
         }
     }
     Err(Error::new(
@@ -120,6 +155,20 @@ async fn listen(stdout: BufReader<tokio::process::ChildStdout>, watch: &Watch) -
 }
 
 impl Newborn {
+    async fn until_ready(mut self, watch: &Watch) -> Result<Self> {
+        let ready = tokio::select! {
+            ready = listen(&mut self.words, watch) => ready,
+            () = watch.interrupt().triggered() => Err(interrupted()),
+        };
+        match ready {
+            Ok(()) => Ok(self),
+            Err(error) => {
+                self.end().await;
+                Err(error)
+            }
+        }
+    }
+
     /// Lets it live on its own.
     pub(super) async fn keep(mut self) -> Result<()> {
         self.hold().await
@@ -134,11 +183,16 @@ impl Newborn {
     }
 
     /// Cuts the lifeline and waits until the workspace is settled.
-    pub(super) async fn end(mut self) {
-        drop(self.lifeline);
-        if tokio::time::timeout(END_PATIENCE, self.child.wait()).await.is_err() {
+    pub(super) async fn end(self) {
+        let Self { lifeline, mut words, child } = self;
+        drop(lifeline);
+        let mut ended = tokio::io::sink();
+        let silent = tokio::io::copy(&mut words, &mut ended);
+        if tokio::time::timeout(END_PATIENCE, silent).await.is_err()
+            && let Some(mut child) = child
+        {
             // What it leaves is settled by whoever looks next.
-            let _ = self.child.kill().await;
+            let _ = child.kill().await;
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::lock::Lock;
 use crate::record::Record;
 use crate::seed;
 use crate::settings::Programs;
+use crate::warm;
 use crate::watch::{Watch, interrupted};
 
 /// A workspace for one command: it is deleted when this is ended, and also when this process dies.
@@ -84,11 +85,18 @@ impl Pyro {
         let id = draft.record.id.clone();
 
         let (worker, settings) = (watch.clone(), Arc::clone(&self.settings));
-        let template = origin.template.clone();
-        let (draft, template) = blocking(move || {
+        let (template, home) = (origin.template.clone(), self.home.clone());
+        let (draft, warm, template) = blocking(move || {
             let mut draft = draft;
-            let template = draft.fill(&settings.programs, template, &worker)?;
-            Ok((draft, template))
+            let digest = template.as_ref().map(|template| &template.digest);
+            let warm = digest.and_then(|digest| warm::reserve(&home, digest));
+            let disk = match (&warm, template) {
+                (Some(_), _) => Disk::Warm,
+                (None, Some(template)) => Disk::Clone(template),
+                (None, None) => Disk::New,
+            };
+            let template = draft.fill(&settings.programs, disk, &worker)?;
+            Ok((draft, warm, template))
         })
         .await?;
         origin.template = template;
@@ -98,6 +106,10 @@ impl Pyro {
         let Some(lock) = draft.hand_over() else {
             return Err(Error::new(ErrorCode::Internal, "a draft lost its lock"));
         };
+        if let Some(warm) = warm {
+            let newborn = birth::give_warm(self, &id, lock, warm, ephemeral, watch).await?;
+            return Ok((id, newborn));
+        }
         let newborn = birth::give(self, &id, lock, &origin.boot(), ephemeral, watch).await?;
         if origin.lacks_template() {
             self.freeze_in_background(engine, &reference, shape, &origin);
@@ -137,6 +149,16 @@ impl Pyro {
     }
 }
 
+/// Where the writable disk comes from.
+enum Disk {
+    /// It is made.
+    New,
+    /// It is a copy of a template's.
+    Clone(Template),
+    /// A machine that waits has one already.
+    Warm,
+}
+
 /// A workspace that exists on disk and has no supervisor yet. Dropped, it leaves nothing.
 struct Draft {
     dir: WorkspaceDir,
@@ -146,20 +168,19 @@ struct Draft {
 
 impl Draft {
     /// Packs the seed and makes the disk. Returns the template that the disk is from, if any.
-    fn fill(
-        &mut self,
-        programs: &Programs,
-        template: Option<Template>,
-        watch: &Watch,
-    ) -> Result<Option<Template>> {
+    fn fill(&mut self, programs: &Programs, disk: Disk, watch: &Watch) -> Result<Option<Template>> {
         let source = self.record.seed.source.clone();
         self.record.seed = seed::pack(&source, &self.dir.baseline_file(), self.dir.path(), watch)?;
+        let warm = matches!(disk, Disk::Warm);
         let (engine, storage) = (engines::of(self.record.engine, programs), self.dir.storage());
-        let template = template.filter(|template| {
-            let cloned = engine.clone_storage(&template.directory, &storage);
-            cloned.inspect_err(|error| tracing::warn!(%error, "the template is not used")).is_ok()
-        });
-        if template.is_none() {
+        let template = match disk {
+            Disk::Clone(template) => engine
+                .clone_storage(&template.directory, &storage)
+                .inspect_err(|error| tracing::warn!(%error, "the template is not used"))
+                .map_or(None, |()| Some(template)),
+            Disk::New | Disk::Warm => None,
+        };
+        if template.is_none() && !warm {
             engine.create_storage(&storage, self.record.shape.disk_mib)?;
         }
         std::fs::File::create(self.dir.activity_file()).map_err(|error| {

@@ -4,32 +4,46 @@ use std::os::fd::{FromRawFd as _, OwnedFd};
 
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_workspace::Home;
+use pyro_workspace::supervisor::warm::{self, WarmOrders};
 use pyro_workspace::supervisor::{Orders, supervise};
+use serde::de::DeserializeOwned;
 
-use crate::cli::SuperviseArgs;
+use crate::cli::{SuperviseArgs, WarmArgs};
 
 pub(super) async fn run(args: SuperviseArgs) -> Result<u8> {
-    let strange = |flag: &'static str| {
-        move |error: serde_json::Error| {
-            Error::new(ErrorCode::InvalidArgument, format!("{flag} is not what pyro passes on"))
-                .with_cause(error.to_string())
-        }
-    };
-    let boot = serde_json::from_str(&args.boot).map_err(strange("--boot"))?;
-    let settings = serde_json::from_str(&args.settings).map_err(strange("--settings"))?;
-    if args.lock_fd <= 2 {
-        return Err(Error::new(ErrorCode::InvalidArgument, "--lock-fd is a standard stream"));
-    }
     let orders = Orders {
         home: Home::from_environment()?,
         id: args.id,
-        lock: inherited(args.lock_fd),
+        lock: inherited(args.lock_fd)?,
         ephemeral: args.ephemeral,
-        boot,
-        settings,
+        boot: passed_on("--boot", &args.boot)?,
+        settings: passed_on("--settings", &args.settings)?,
     };
     supervise(orders).await?;
     Ok(0)
+}
+
+/// The same without a workspace yet.
+pub(super) async fn warm(args: WarmArgs) -> Result<u8> {
+    let orders = WarmOrders {
+        home: Home::from_environment()?,
+        directory: args.directory,
+        keeper: inherited(args.keeper_fd)?,
+        engine: passed_on("--engine", &args.engine)?,
+        shape: passed_on("--shape", &args.shape)?,
+        boot: passed_on("--boot", &args.boot)?,
+        settings: passed_on("--settings", &args.settings)?,
+    };
+    warm::wait(orders).await?;
+    Ok(0)
+}
+
+/// A value that pyro passes to itself as JSON.
+pub(super) fn passed_on<T: DeserializeOwned>(flag: &str, text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|error| {
+        Error::new(ErrorCode::InvalidArgument, format!("{flag} is not what pyro passes on"))
+            .with_cause(error.to_string())
+    })
 }
 
 /// Closes every descriptor that the parent's parent happened to have open: a supervisor lives on,
@@ -51,8 +65,11 @@ pub(crate) fn close_strangers(lock_fd: i32) -> Result<()> {
 
 /// Takes ownership of a descriptor that the parent process passed on by number.
 #[allow(unsafe_code)]
-fn inherited(fd: i32) -> OwnedFd {
+fn inherited(fd: i32) -> Result<OwnedFd> {
+    if fd <= 2 {
+        return Err(Error::new(ErrorCode::InvalidArgument, "a standard stream is nothing to own"));
+    }
     // SAFETY: the parent opened this descriptor for us and says so by its number, nothing else in
     // this process knows of it, and this function is called once, before anything is opened.
-    unsafe { OwnedFd::from_raw_fd(fd) }
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 pub(crate) const PYRO: &str = env!("CARGO_BIN_EXE_pyro");
 
 /// The parts of a PYRO_HOME that tests share.
-const CACHE: [&str; 5] = ["environments", "images", "kernels", "boot", "locks"];
+const CACHE: [&str; 6] = ["environments", "images", "kernels", "boot", "templates", "locks"];
 
 /// A PYRO_HOME for one test. Dropping it deletes every workspace and fails the test if anything
 /// is left: a process, a file, a mount.
@@ -128,6 +128,22 @@ impl Host {
 
     pub(crate) fn status(&self, workspace: &str) -> Value {
         self.json(["workspace", "status", workspace])
+    }
+
+    /// Gives the home templates of its own, none yet.
+    pub(crate) fn without_templates(self) -> Self {
+        let own = self.home.join("templates");
+        let _ = fs::remove_file(&own);
+        fs::create_dir(&own).unwrap();
+        self
+    }
+
+    /// The names of the templates that are whole.
+    pub(crate) fn templates(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.home.join("templates")).unwrap().flatten();
+        let whole =
+            entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("sha256-"));
+        whole.map(|entry| entry.path()).collect()
     }
 
     /// Every process that has a file of this home open.

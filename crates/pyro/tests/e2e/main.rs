@@ -17,4 +17,5 @@ mod output;
 mod run;
 mod seeds;
 mod store;
+mod template;
 mod together;
