@@ -130,11 +130,14 @@ impl Host {
         self.json(["workspace", "status", workspace])
     }
 
-    /// Gives the home templates of its own, none yet.
+    /// Gives the home templates of its own, none yet, and its own locks, so that it does not wait
+    /// for another that makes the same.
     pub(crate) fn without_templates(self) -> Self {
-        let own = self.home.join("templates");
-        let _ = fs::remove_file(&own);
-        fs::create_dir(&own).unwrap();
+        for part in ["templates", "locks"] {
+            let own = self.home.join(part);
+            let _ = fs::remove_file(&own);
+            fs::create_dir(&own).unwrap();
+        }
         self
     }
 
