@@ -18,17 +18,32 @@ const RUN: &str = "/run/pyro";
 /// linux/utsname.h: `__NEW_UTS_LEN`.
 const HOSTNAME_MAX: usize = 64;
 
+/// Whose kernel the agent runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kernel {
+    /// The machine's own: its random generator and its clock are the agent's to set.
+    Own,
+    /// The host's, in a container. Its generator was never copied, and its clock is everybody's.
+    Hosts,
+}
+
 /// Takes on the identity that the host chose. Blocking.
 pub(crate) fn adopt(
     request: &AdoptRequest,
+    kernel: Kernel,
     project: Option<&Project>,
 ) -> Result<AdoptReply, Status> {
     check(request)?;
     // First, for everything after it may draw random numbers.
-    let entropy = fs::File::open("/dev/random")
-        .and_then(|random| sys::add_entropy(random.as_fd(), &request.entropy))
-        .map_err(failed("add entropy"))?;
-    set_clock(request.realtime_ns)?;
+    let entropy = match kernel {
+        Kernel::Own => fs::File::open("/dev/random")
+            .and_then(|random| sys::add_entropy(random.as_fd(), &request.entropy))
+            .map_err(failed("add entropy"))?,
+        Kernel::Hosts => 0,
+    };
+    if kernel == Kernel::Own {
+        set_clock(request.realtime_ns)?;
+    }
     rustix::system::sethostname(request.hostname.as_bytes())
         .map_err(|e| failed("set the host name")(e.into()))?;
     write_identity(request).map_err(failed("write the identity"))?;
@@ -40,6 +55,7 @@ pub(crate) fn adopt(
         kernel_release: read_trimmed("/proc/sys/kernel/osrelease")?,
         boot_id: read_trimmed("/proc/sys/kernel/random/boot_id")?,
         entropy_bytes: entropy as u32,
+        host_kernel: kernel == Kernel::Hosts,
     })
 }
 

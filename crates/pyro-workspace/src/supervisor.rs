@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use pyro_contract::name::WorkspaceId;
-use pyro_contract::workspace::WorkspaceState;
+use pyro_contract::workspace::{Isolation, WorkspaceState};
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_engine::{Exit, Image, Machine, MachineSpec};
 use tokio::sync::{RwLock, watch};
@@ -90,6 +90,7 @@ enum Ending {
 /// What the parts of a running supervisor share.
 struct Shared {
     agent: Agent,
+    machine: Arc<dyn Machine>,
     journal: Journal,
     env: Vec<pyro_contract::name::EnvVar>,
     running_commands: AtomicU64,
@@ -125,7 +126,7 @@ pub async fn supervise(orders: Orders) -> Result<()> {
         begun = begin(&dir, &mut record, &orders.boot, &orders.settings, endings) => begun,
         _ = orphaned.wait_for(Option::is_some) => Err(interrupted()),
     };
-    let (shared, machine, listener) = match begun {
+    let (shared, listener) = match begun {
         Ok(parts) => parts,
         Err(error) => {
             // Settled first: whoever hears of it may look at once.
@@ -136,6 +137,7 @@ pub async fn supervise(orders: Orders) -> Result<()> {
     };
     say(&Birth::Ready);
 
+    let machine = Arc::clone(&shared.machine);
     let mut server = std::pin::pin!(server::serve(listener, Arc::clone(&shared)));
     let mut holds = shared.holds.listen();
     let mut ending = std::pin::pin!(wait_for_ending(&shared, machine.as_ref(), record.ttl_seconds));
@@ -161,7 +163,7 @@ pub async fn supervise(orders: Orders) -> Result<()> {
     Ok(())
 }
 
-type Parts = (Arc<Shared>, Box<dyn Machine>, tokio::net::UnixListener);
+type Parts = (Arc<Shared>, tokio::net::UnixListener);
 
 /// From a record at rest to a machine that answers.
 async fn begin(
@@ -213,9 +215,10 @@ async fn begin(
 
     machine.insert_baseline(&dir.baseline_file()).await?;
     let agent = Agent::over(machine.connect().await?);
+    let host_kernel = probe.isolation.is_some_and(Isolation::shares_kernel);
     let hostname = record.name.as_ref().map_or(record.id.as_str(), |name| name.as_str());
     let greeting = tokio::select! {
-        greeting = agent.adopt(hostname, BOOT_PATIENCE) => match greeting {
+        greeting = agent.adopt(hostname, host_kernel, BOOT_PATIENCE) => match greeting {
             Ok(greeting) => greeting,
             // The stream breaks a moment before the machine's end is known; that end says more.
             Err(error) => match tokio::time::timeout(Duration::from_secs(1), machine.exited()).await {
@@ -238,6 +241,7 @@ async fn begin(
     record.save(dir)?;
     let shared = Arc::new(Shared {
         agent,
+        machine: Arc::from(machine),
         journal,
         env: record.env.clone(),
         running_commands: AtomicU64::new(0),
@@ -247,7 +251,7 @@ async fn begin(
         sessions: RwLock::new(()),
         obituary: watch::Sender::new(None),
     });
-    Ok((shared, machine, listener))
+    Ok((shared, listener))
 }
 
 /// The time to live counts from the start, whether the machine is held still meanwhile or not.

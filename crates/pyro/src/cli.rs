@@ -281,7 +281,7 @@ pub(crate) struct MachineArgs {
     /// Start /workspace as the files that git tracks at a commit (HEAD, unless #REF names another)
     #[arg(long, value_name = "PATH-or-URL[#REF]")]
     pub(crate) seed_git: Option<String>,
-    /// What isolates it: auto, qemu [default: auto, unless configured]
+    /// What isolates it: auto, qemu, container [default: auto, unless configured]
     #[arg(long, value_parser = parse::<EngineChoice>)]
     pub(crate) engine: Option<EngineChoice>,
     /// Virtual CPUs [default: 1, unless configured]
