@@ -22,8 +22,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
-/// Processes and threads of one container: as many as a large build has, fewer than this host.
-pub(super) const PROCESSES: u64 = 8192;
+/// Processes and threads of one container: some for each MiB that they could live in, and as many
+/// as a build or a browser has even in a small one.
+const PROCESSES_PER_MIB: u64 = 2;
+const PROCESSES: std::ops::RangeInclusive<u64> = 1024..=32_768;
 
 /// Of these, what user code leaves to the agent.
 pub(super) const SPARE_PROCESSES: u64 = 128;
@@ -45,6 +47,13 @@ pub(super) const MACHINE: &str = "machine";
 pub(super) struct Limits {
     pub(super) vcpu_count: u8,
     pub(super) mem_mib: u32,
+}
+
+impl Limits {
+    pub(super) fn processes(self) -> u64 {
+        let wanted = u64::from(self.mem_mib) * PROCESSES_PER_MIB;
+        wanted.clamp(*PROCESSES.start(), *PROCESSES.end())
+    }
 }
 
 /// Where this host's cgroups are.
@@ -151,6 +160,7 @@ impl Cgroups {
     }
 
     fn make(&mut self, limits: Limits, owner: u32) {
+        let processes = limits.processes().to_string();
         let memory = (u64::from(limits.mem_mib) << 20).to_string();
         let quota = u64::from(limits.vcpu_count) * PERIOD_US;
         let mut missing = vec!["memory", "pids", "cpu"];
@@ -171,7 +181,7 @@ impl Cgroups {
                     // Absent unless the kernel counts swap.
                     let _ = fs::write(own.join("memory.memsw.limit_in_bytes"), &memory);
                 }
-                "pids" => set("pids", own.join("pids.max"), &PROCESSES.to_string()),
+                "pids" => set("pids", own.join("pids.max"), &processes),
                 _ => set("cpu", own.join("cpu.cfs_quota_us"), &quota.to_string()),
             }
         }
@@ -192,7 +202,7 @@ impl Cgroups {
                                 set("memory", own.join("memory.max"), &memory);
                                 let _ = fs::write(own.join("memory.swap.max"), "0");
                             }
-                            "pids" => set("pids", own.join("pids.max"), &PROCESSES.to_string()),
+                            "pids" => set("pids", own.join("pids.max"), &processes),
                             "cpu" => {
                                 set("cpu", own.join("cpu.max"), &format!("{quota} {PERIOD_US}"))
                             }
@@ -306,11 +316,18 @@ impl Cgroups {
     }
 }
 
-impl Drop for Cgroups {
-    fn drop(&mut self) {
+impl Cgroups {
+    /// Removes them, if nothing lives in them any more.
+    pub(super) fn remove(&self) {
         for top in self.layout.tops() {
             remove(&top.join(&self.name));
         }
+    }
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        self.remove();
     }
 }
 

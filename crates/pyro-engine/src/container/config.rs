@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::{cgroup, ids, seccomp, stage};
+use super::{ids, seccomp, stage};
 
 /// Where PID 1's program is in the container: in memory, read-only, and of no user in there, so
 /// that nobody can write to it (CVE-2019-5736).
@@ -66,14 +66,16 @@ pub(super) struct Container {
     pub(super) cgroup: Option<String>,
     /// Bounds what it may put into memory as files.
     pub(super) mem_mib: u32,
+    /// The most processes that one of its users may have.
+    pub(super) processes: u64,
     /// Whether PID 1 gets a second descriptor, the counter of deaths for lack of memory.
     pub(super) oom_events: bool,
 }
 
 pub(super) fn document(container: &Container) -> Value {
     let capabilities: Vec<&str> = COMMANDS.iter().chain(AGENT_ALONE).copied().collect();
-    let processes = cgroup::PROCESSES - cgroup::SPARE_PROCESSES;
-    let mut argv = vec![AGENT.to_owned(), "container".to_owned(), processes.to_string()];
+    let processes = container.processes.to_string();
+    let mut argv = vec![AGENT.to_owned(), "container".to_owned(), processes];
     if container.oom_events {
         argv.push("oom".to_owned());
     }
@@ -147,6 +149,7 @@ mod tests {
             ids_from: 0x1000_0000,
             cgroup: Some("/pyro.1.0/machine".into()),
             mem_mib: 256,
+            processes: 100,
             oom_events: true,
         })
     }

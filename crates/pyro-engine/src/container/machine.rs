@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
@@ -18,7 +18,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::{oneshot, watch};
 
-use super::cgroup::{Cgroups, Limits};
+use super::cgroup::{Cgroups, Limits, SPARE_PROCESSES};
 use super::config::{self, Container};
 use super::keeper::{self, Script};
 use super::runtime::Runtime;
@@ -63,6 +63,8 @@ struct Layers {
     /// Maps owners on disk to the container's.
     ids: OwnedFd,
     disk: OwnedFd,
+    /// The disk's top directory, opened: the mount's own descriptor is a mere place.
+    top: OwnedFd,
 }
 
 /// Who wants the container held still.
@@ -192,6 +194,7 @@ impl Machine for ContainerMachine {
     async fn kill(&self, patience: Duration) {
         self.keeper.kill();
         let _ = tokio::time::timeout(patience, self.exited()).await;
+        self.holds.cgroups.remove();
     }
 
     async fn pause(&self) -> Result<()> {
@@ -207,7 +210,7 @@ impl Machine for ContainerMachine {
         let reader = Reader(Arc::clone(&self.holds));
         let layers = Arc::clone(&self.layers);
         // Nothing writes any more; what was written must still come to the image that is read.
-        tokio::task::spawn_blocking(move || rustix::fs::syncfs(&layers.disk))
+        tokio::task::spawn_blocking(move || rustix::fs::syncfs(&layers.top))
             .await
             .map_err(|error| EngineError::io("cannot flush the disk")(io::Error::other(error)))?
             .map_err(EngineError::io("cannot flush the disk"))?;
@@ -344,6 +347,9 @@ fn start(runtime: &Runtime, spec: &MachineSpec) -> Result<Started> {
     let disk = mounts::disk(&storage, ids.as_fd())
         .map_err(EngineError::io(format!("cannot mount {}", spec.storage.display())))?;
     drop(storage);
+    let directory = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let top = rustix::fs::openat(&disk, ".", directory, Mode::empty())
+        .map_err(EngineError::io("cannot open the container's disk"))?;
     let environment = mounts::image(&spec.image.environment, ids.as_fd())
         .map_err(EngineError::io("cannot mount the environment"))?;
     let root = mounts::overlay(environment.as_fd(), disk.as_fd(), "machine", &spec.runtime_dir)
@@ -357,6 +363,7 @@ fn start(runtime: &Runtime, spec: &MachineSpec) -> Result<Started> {
         ids_from: base,
         cgroup: cgroups.machine_path(),
         mem_mib: spec.mem_mib,
+        processes: limits.processes() - SPARE_PROCESSES,
         oom_events: oom_events.is_some(),
     });
 
@@ -396,7 +403,7 @@ fn start(runtime: &Runtime, spec: &MachineSpec) -> Result<Started> {
     let pid = keeper::start(&script).map_err(EngineError::io(attempt))?;
     drop(script);
     let keeper = Process::of(pid).map_err(EngineError::io(attempt))?;
-    Ok(Started { keeper, ends, layers: Layers { ids, disk }, cgroups })
+    Ok(Started { keeper, ends, layers: Layers { ids, disk, top }, cgroups })
 }
 
 /// Opens the disk once nobody has it any more.
