@@ -82,6 +82,24 @@ impl Layout {
         layout
     }
 
+    /// What could not be limited on this host, in words.
+    pub(super) fn shortcomings(&self) -> Vec<String> {
+        let unified = self.unified.as_ref().map(|top| top.join("cgroup.controllers"));
+        let unified = unified.and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+        let has = |controller: &str| {
+            self.split.iter().any(|(name, _)| *name == controller)
+                || unified.split_whitespace().any(|name| name == controller)
+        };
+        let missing = ["memory", "pids", "cpu"].into_iter().filter(|name| !has(name));
+        let mut found: Vec<String> = missing.map(unlimited).collect();
+        if self.unified.is_none() {
+            found.push(
+                "nothing can be paused or reviewed while it runs: there is no cgroup2".into(),
+            );
+        }
+        found
+    }
+
     fn parse(mounts: &str, places: &str) -> Self {
         let mut layout = Self::default();
         for line in mounts.lines() {
@@ -121,6 +139,16 @@ fn place<'a>(places: &'a str, controller: &str) -> &'a str {
         controllers.split(',').any(|name| name == controller).then_some(parts.next()?)
     });
     line.unwrap_or("/")
+}
+
+/// What it means that a controller is not to be had.
+fn unlimited(controller: &str) -> String {
+    let what = match controller {
+        "memory" => "memory",
+        "pids" => "the number of processes",
+        _ => "processor time",
+    };
+    format!("{what} is not limited: this host has no {controller} controller to use")
 }
 
 fn mount_unified() -> io::Result<OwnedFd> {
@@ -223,14 +251,7 @@ impl Cgroups {
                 }
             }
         }
-        for controller in missing {
-            let what = match controller {
-                "memory" => "its memory is not limited",
-                "pids" => "its processes are not limited",
-                _ => "its processor time is not limited",
-            };
-            self.notes.push(format!("{what}: this host has no {controller} controller to use"));
-        }
+        self.notes.extend(missing.iter().map(|controller| unlimited(controller)));
         self.notes.extend(refused);
     }
 

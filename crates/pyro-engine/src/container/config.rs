@@ -118,7 +118,8 @@ pub(super) fn document(container: &Container) -> Value {
 /// No mount is of the host, but for the agent's program.
 fn mounts(mem_mib: u32) -> Value {
     let mount = |kind: &str, path: &str, options: &[&str]| json!({"type": kind, "source": kind, "destination": path, "options": options});
-    let size = format!("size={mem_mib}m");
+    // Together less than the whole, so that files in memory leave room for processes.
+    let (half, tenth) = (format!("size={}m", mem_mib / 2), format!("size={}m", mem_mib / 10));
     json!([
         mount("proc", "/proc", &["nosuid", "noexec", "nodev"]),
         mount("sysfs", "/sys", &["nosuid", "noexec", "nodev", "ro"]),
@@ -129,8 +130,8 @@ fn mounts(mem_mib: u32) -> Value {
             &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         ),
         mount("mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"]),
-        mount("tmpfs", "/dev/shm", &["nosuid", "nodev", "mode=1777", &size]),
-        mount("tmpfs", "/run", &["nosuid", "nodev", "mode=755", &size]),
+        mount("tmpfs", "/dev/shm", &["nosuid", "nodev", "mode=1777", &half]),
+        mount("tmpfs", "/run", &["nosuid", "nodev", "mode=755", &tenth]),
         {
             "type": "bind",
             "source": stage::AGENT,

@@ -32,6 +32,9 @@ pub(super) struct Script {
     /// `cgroup.procs` of the container's cgroups, and of those that the owner is in.
     pub(super) entrances: Vec<OwnedFd>,
     pub(super) exits: Vec<OwnedFd>,
+    /// Whether to wait for the project, a detached mount that comes through the socket, before the
+    /// runtime is run: for one that cannot be given it later.
+    pub(super) waits: bool,
     /// The container's cgroups: parent and name.
     pub(super) leftovers: Vec<(OwnedFd, CString)>,
 }
@@ -92,7 +95,8 @@ impl Script {
     }
 
     fn perform(&self, argv: &[*const libc::c_char], keep: &[RawFd]) -> ! {
-        let ended = self.settle(keep).and_then(|()| self.run_runtime(argv));
+        let ready = self.settle(keep).and_then(|()| self.take_project());
+        let ended = ready.and_then(|()| self.run_runtime(argv));
         let code = match ended {
             Ok(Some(container)) => self.attend(container),
             Ok(None) => FAILED,
@@ -142,6 +146,27 @@ impl Script {
             write(entrance.as_raw_fd(), b"0")?;
         }
         self.stage.enter()
+    }
+
+    /// Puts the project where the runtime will find it.
+    fn take_project(&self) -> io::Result<()> {
+        if !self.waits {
+            return Ok(());
+        }
+        let tree = receive_descriptor(self.control.as_raw_fd())?;
+        // Not through a link, which an earlier run of this container may have left there.
+        // SAFETY: both strings are static and end in NUL; the descriptor is open.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_move_mount,
+                tree.as_raw_fd(),
+                c"".as_ptr(),
+                libc::AT_FDCWD,
+                PROJECT.as_ptr(),
+                libc::MOVE_MOUNT_F_EMPTY_PATH,
+            )
+        };
+        check(result as libc::c_int)
     }
 
     /// Runs the OCI runtime; the container's process, unless the runtime failed and said why.
@@ -200,10 +225,9 @@ impl Script {
     /// Hands a descriptor of the container's PID 1 to the owner. Its number is this namespace's.
     fn present(&self) -> io::Result<Option<libc::pid_t>> {
         let mut text = [0_u8; 16];
-        let path = PATH.as_ptr().cast();
         // SAFETY: the path is static and ends in NUL; the buffer is as long as it is said to be.
         let length = unsafe {
-            let fd = libc::open(path, libc::O_RDONLY | libc::O_CLOEXEC);
+            let fd = libc::open(PID_FILE.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
             check(fd)?;
             let length = libc::read(fd, text.as_mut_ptr().cast(), text.len());
             libc::close(fd);
@@ -278,16 +302,8 @@ impl Script {
     }
 }
 
-/// [`PID_FILE`] as a C string.
-const PATH: [u8; PID_FILE.len() + 1] = {
-    let mut path = [0; PID_FILE.len() + 1];
-    let mut at = 0;
-    while at < PID_FILE.len() {
-        path[at] = PID_FILE.as_bytes()[at];
-        at += 1;
-    }
-    path
-};
+/// Where the project belongs in the root that the runtime is given.
+const PROJECT: &CStr = c"/bundle/rootfs/workspace";
 
 fn close_all_but(keep: &[RawFd]) {
     let mut next = 3;
@@ -319,6 +335,28 @@ fn send_descriptor(socket: RawFd, descriptor: RawFd) -> io::Result<()> {
         (*header).cmsg_len = libc::CMSG_LEN(size_of::<RawFd>() as u32) as _;
         libc::CMSG_DATA(header).cast::<RawFd>().write_unaligned(descriptor);
         check(libc::sendmsg(socket, &raw const message, libc::MSG_NOSIGNAL) as libc::c_int)
+    }
+}
+
+/// See cmsg(3). An end of the socket without a descriptor is an error.
+fn receive_descriptor(socket: RawFd) -> io::Result<OwnedFd> {
+    let mut byte = [0_u8; 1];
+    let mut control = [0_u64; 8];
+    // SAFETY: header, vector, byte and control buffer are live and as long as they are said to be;
+    // a descriptor that the kernel put there is this process's own.
+    unsafe {
+        let mut vector = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: byte.len() };
+        let mut message: libc::msghdr = zeroed();
+        message.msg_iov = &raw mut vector;
+        message.msg_iovlen = 1;
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = size_of_val(&control) as _;
+        check(libc::recvmsg(socket, &raw mut message, libc::MSG_CMSG_CLOEXEC) as libc::c_int)?;
+        let header = libc::CMSG_FIRSTHDR(&raw const message);
+        if header.is_null() || (*header).cmsg_type != libc::SCM_RIGHTS {
+            return Err(io::Error::from_raw_os_error(libc::EPIPE));
+        }
+        Ok(OwnedFd::from_raw_fd(libc::CMSG_DATA(header).cast::<RawFd>().read_unaligned()))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use tokio::net::UnixStream;
@@ -52,6 +55,8 @@ pub(crate) struct ContainerMachine {
     console: Tail,
     exit: watch::Receiver<Option<Exit>>,
     layers: Arc<Layers>,
+    control: Arc<UnixStream>,
+    takes_mounts_while_running: bool,
     /// A descriptor of the container's PID 1, once there is one.
     init: watch::Receiver<Option<Arc<OwnedFd>>>,
     runtime_dir: PathBuf,
@@ -100,12 +105,16 @@ struct Ends {
 impl ContainerMachine {
     pub(crate) async fn launch(runtime: Runtime, spec: &MachineSpec) -> Result<Self> {
         let runtime_dir = spec.runtime_dir.clone();
+        let takes_mounts_while_running = runtime.takes_mounts_while_running();
         let spec = spec.clone();
         let started = tokio::task::spawn_blocking(move || start(&runtime, &spec))
             .await
             .map_err(|error| EngineError::Launch { said: error.to_string() })??;
         let Started { keeper, ends, layers, cgroups } = started;
         let Ends { agent, control, console } = ends;
+        for note in &cgroups.notes {
+            tracing::warn!("{note}");
+        }
         let tail = Tail::default();
         let words = tokio::spawn(tail.clone().follow(console));
         let (tell_exit, exit) = watch::channel(None);
@@ -117,13 +126,16 @@ impl ContainerMachine {
             let _ = tokio::time::timeout(LAST_WORDS, words).await;
             tell_exit.send_replace(Some(obituary(code, &told)));
         });
-        tokio::spawn(hear(control, tell_init));
+        let control = Arc::new(control);
+        tokio::spawn(hear(Arc::clone(&control), tell_init));
         Ok(Self {
             keeper,
             agent: Mutex::new(Some(agent)),
             console: tail,
             exit,
             layers: Arc::new(layers),
+            control,
+            takes_mounts_while_running,
             init,
             runtime_dir,
             holds: Arc::new(Holds { cgroups, state: Mutex::default() }),
@@ -157,14 +169,22 @@ impl ContainerMachine {
 #[async_trait]
 impl Machine for ContainerMachine {
     async fn insert_baseline(&self, baseline: &Path) -> Result<()> {
-        let init = self.init().await?;
+        // A container that runs already gets it into its own namespace.
+        let init = match self.takes_mounts_while_running {
+            true => Some(self.init().await?),
+            false => None,
+        };
+        let control = Arc::clone(&self.control);
         let (layers, baseline) = (Arc::clone(&self.layers), baseline.to_owned());
         let scratch = self.runtime_dir.clone();
         let inserted = tokio::task::spawn_blocking(move || {
             let lower = mounts::image(&baseline, layers.ids.as_fd())?;
             let project =
                 mounts::overlay(lower.as_fd(), layers.disk.as_fd(), "workspace", &scratch)?;
-            mounts::attach_in(init.as_fd(), project.as_fd(), WORKSPACE)
+            match init {
+                Some(init) => mounts::attach_in(init.as_fd(), project.as_fd(), WORKSPACE),
+                None => send(&control, project.as_fd()),
+            }
         });
         inserted
             .await
@@ -281,7 +301,7 @@ impl Drop for Reader {
 }
 
 /// Waits for the container's PID 1, and keeps the socket open: the keeper lives as long.
-async fn hear(control: UnixStream, tell: watch::Sender<Option<Arc<OwnedFd>>>) {
+async fn hear(control: Arc<UnixStream>, tell: watch::Sender<Option<Arc<OwnedFd>>>) {
     loop {
         if control.readable().await.is_err() {
             return;
@@ -296,6 +316,16 @@ async fn hear(control: UnixStream, tell: watch::Sender<Option<Arc<OwnedFd>>>) {
             Err(_) => return,
         }
     }
+}
+
+fn send(control: &UnixStream, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    let descriptors = [descriptor];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+    let byte = [io::IoSlice::new(&[0])];
+    sendmsg(control, &byte, &mut ancillary, SendFlags::NOSIGNAL)?;
+    Ok(())
 }
 
 fn receive(control: &UnixStream) -> io::Result<Option<OwnedFd>> {
@@ -391,6 +421,7 @@ fn start(runtime: &Runtime, spec: &MachineSpec) -> Result<Started> {
             control: control_fd,
             entrances: cgroups.entrances()?,
             exits: cgroups.exits()?,
+            waits: !runtime.takes_mounts_while_running(),
             leftovers: leftovers
                 .map(|left| Ok((left.parent, CString::new(left.name)?)))
                 .collect::<io::Result<_>>()?,

@@ -23,7 +23,55 @@ use pyro_contract::workspace::EngineKind;
 
 use crate::disk;
 use crate::{Capabilities, Engine, EngineError, Machine, MachineSpec, Probe, Result, Storage};
+use cgroup::Layout;
 use runtime::Runtime;
+
+/// Why this host cannot run containers although a runtime is installed.
+struct Obstacle {
+    reason: &'static str,
+    fix: Option<&'static str>,
+}
+
+/// Only looks at files, so that it takes no time.
+fn obstacle() -> Option<Obstacle> {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let because = |reason, fix| Some(Obstacle { reason, fix });
+    if !rustix::process::geteuid().is_root() || !may_mount(&read("/proc/self/status")) {
+        return because(
+            "it mounts the images of environment, baseline and disk, which only root may do",
+            None,
+        );
+    }
+    if read("/proc/sys/user/max_user_namespaces").trim() == "0" {
+        return because(
+            "user namespaces are switched off on this host",
+            Some("sudo sysctl -w user.max_user_namespaces=65536"),
+        );
+    }
+    if !Path::new("/dev/loop-control").exists() {
+        return because(
+            "there are no loop devices, through which the disks of containers are mounted",
+            Some("sudo modprobe loop"),
+        );
+    }
+    let known = read("/proc/filesystems");
+    let has = |name: &str| known.split_whitespace().any(|word| word == name);
+    match ["erofs", "overlay", "ext4"].into_iter().find(|name| !has(name)) {
+        Some("erofs") => because("the kernel has no erofs yet", Some("sudo modprobe erofs")),
+        Some("overlay") => {
+            because("the kernel has no overlayfs yet", Some("sudo modprobe overlay"))
+        }
+        Some(_) => because("the kernel has no ext4 yet", Some("sudo modprobe ext4")),
+        None => None,
+    }
+}
+
+/// CAP_SYS_ADMIN, number 21, is in the effective set.
+fn may_mount(status: &str) -> bool {
+    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let set = set.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
+    set.is_some_and(|set| set & (1 << 21) != 0)
+}
 
 /// Makes containers.
 #[derive(Debug, Clone, Default)]
@@ -66,18 +114,16 @@ impl Engine for ContainerEngine {
             return refuse(found, "an OCI runtime makes the containers", Some(&fix));
         };
         let found = runtime.program.display().to_string();
-        if !rustix::process::geteuid().is_root() {
-            return refuse(found, "containers need root here", None);
+        if let Some(Obstacle { reason, fix }) = obstacle() {
+            return refuse(found, reason, fix);
         }
-        if !Path::new("/dev/loop-control").exists() {
-            return refuse(
-                found,
-                "there are no loop devices, from which the disks of containers are mounted",
-                Some("sudo modprobe loop"),
-            );
+        let shortcomings = Layout::find().shortcomings();
+        Probe {
+            isolation: Some(runtime.isolation()),
+            found,
+            reason: (!shortcomings.is_empty()).then(|| shortcomings.join("; ")),
+            fix: None,
         }
-        let (reason, fix) = (None, None);
-        Probe { isolation: Some(runtime.isolation()), found, reason, fix }
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -94,5 +140,25 @@ impl Engine for ContainerEngine {
 
     async fn launch(&self, spec: &MachineSpec) -> Result<Box<dyn Machine>> {
         Ok(Box::new(machine::ContainerMachine::launch(self.runtime()?, spec).await?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_runtime_is_found_out_and_comes_with_a_package() {
+        let probe = ContainerEngine::with_runtime("/no/such/runtime").probe();
+        assert_eq!(probe.isolation, None);
+        assert!(probe.found.contains("/no/such/runtime"));
+        assert_eq!(probe.fix.as_deref(), Some("sudo apt-get install crun"));
+    }
+
+    #[test]
+    fn root_without_the_right_to_mount_is_no_root() {
+        assert!(may_mount("Name:\tx\nCapEff:\t000001ffffffffff\n"));
+        assert!(!may_mount("Name:\tx\nCapEff:\t00000000a80425fb\n"));
+        assert!(!may_mount(""));
     }
 }

@@ -75,20 +75,17 @@ impl Runtime {
                 words.extend(["--preserve-fds".into(), fds.to_string()]);
             }
             Dialect::Runsc => {
-                // Its network is a stack of its own with nothing but `lo`; its cgroup is the one
-                // that it is started in.
-                words.extend(
-                    ["--network=none", "--ignore-cgroups", "--overlay2=none"].map(String::from),
-                );
+                // Its network is a stack of its own with nothing but `lo`, and its files are those of
+                // the mounts that it is given, written through.
+                words.extend(["--network=none", "--overlay2=none"].map(String::from));
                 words.push("run".into());
                 let last = FIRST_FD + fds as i32;
                 words.extend((FIRST_FD..last).map(|fd| format!("--pass-fd={fd}:{fd}")));
             }
         }
-        words.extend(
-            ["--detach", "--bundle", stage::BUNDLE, "--pid-file", stage::PID_FILE]
-                .map(String::from),
-        );
+        let pid_file = stage::PID_FILE.to_string_lossy();
+        let detached = ["--detach", "--bundle", stage::BUNDLE, "--pid-file", &pid_file];
+        words.extend(detached.map(String::from));
         words.push(id.into());
         // A path may hold any byte but NUL, which no path that was found does.
         words.into_iter().filter_map(|word| CString::new(word).ok()).collect()

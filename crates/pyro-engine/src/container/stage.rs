@@ -18,7 +18,7 @@ pub(super) const BUNDLE: &str = "/bundle";
 pub(super) const ROOTFS: &str = "/bundle/rootfs";
 pub(super) const AGENT: &str = "/agent";
 pub(super) const RUNTIME_STATE: &str = "/state/oci";
-pub(super) const PID_FILE: &str = "/state/pid";
+pub(super) const PID_FILE: &CStr = c"/state/pid";
 
 /// What programs and their libraries need, read-only. Where one is a link (merged `/usr`), the link
 /// is made again.
