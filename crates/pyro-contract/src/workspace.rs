@@ -17,17 +17,20 @@ use crate::name::{EnvVar, Name, WorkspaceId, WorkspaceName};
 pub enum EngineKind {
     /// A virtual machine run by QEMU, on hardware virtualization or emulated.
     Qemu,
+    /// A container run by an OCI runtime, on the host's kernel.
+    Container,
 }
 
 impl EngineKind {
     /// Every engine of this build.
-    pub const ALL: &[Self] = &[Self::Qemu];
+    pub const ALL: &[Self] = &[Self::Qemu, Self::Container];
 
     /// The name as users write it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Qemu => "qemu",
+            Self::Container => "container",
         }
     }
 }
@@ -47,14 +50,34 @@ pub enum EngineChoice {
     Auto,
     /// QEMU and nothing else.
     Qemu,
+    /// A container and nothing else: it shares the host's kernel.
+    Container,
+}
+
+impl EngineChoice {
+    /// The one engine that is meant; `None` for [`Self::Auto`].
+    #[must_use]
+    pub fn kind(self) -> Option<EngineKind> {
+        match self {
+            Self::Auto => None,
+            Self::Qemu => Some(EngineKind::Qemu),
+            Self::Container => Some(EngineKind::Container),
+        }
+    }
+}
+
+impl From<EngineKind> for EngineChoice {
+    fn from(kind: EngineKind) -> Self {
+        match kind {
+            EngineKind::Qemu => Self::Qemu,
+            EngineKind::Container => Self::Container,
+        }
+    }
 }
 
 impl std::fmt::Display for EngineChoice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Auto => "auto",
-            Self::Qemu => "qemu",
-        })
+        f.write_str(self.kind().map_or("auto", EngineKind::as_str))
     }
 }
 
@@ -62,15 +85,15 @@ impl FromStr for EngineChoice {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "qemu" => Ok(Self::Qemu),
-            other => Err(Error::new(
-                ErrorCode::InvalidArgument,
-                format!("there is no engine named {other:?}"),
-            )
-            .with_hint("this build has: auto, qemu")),
+        if text == "auto" {
+            return Ok(Self::Auto);
         }
+        let known = EngineKind::ALL.iter().find(|kind| kind.as_str() == text);
+        known.map(|kind| Self::from(*kind)).ok_or_else(|| {
+            let names: Vec<_> = EngineKind::ALL.iter().map(|kind| kind.as_str()).collect();
+            Error::new(ErrorCode::InvalidArgument, format!("there is no engine named {text:?}"))
+                .with_hint(format!("this build has: auto, {}", names.join(", ")))
+        })
     }
 }
 
@@ -280,6 +303,13 @@ pub enum Isolation {
 }
 
 impl Isolation {
+    /// True if the workspace has the host's kernel under it, and so its clock and its random
+    /// generator, which it may neither set nor feed.
+    #[must_use]
+    pub fn shares_kernel(self) -> bool {
+        matches!(self, Self::UserKernel | Self::SharedKernel)
+    }
+
     /// What it is, in words.
     #[must_use]
     pub fn describe(self) -> &'static str {
@@ -377,6 +407,18 @@ mod tests {
         let shape = Shape { mem_mib: 1, ..Shape::default() };
         let error = shape.validate().unwrap_err();
         assert!(error.message.contains("--mem-mib"), "{error:?}");
+    }
+
+    #[test]
+    fn every_engine_can_be_chosen_by_its_name() {
+        for kind in EngineKind::ALL {
+            let choice: EngineChoice = kind.as_str().parse().unwrap();
+            assert_eq!(choice.kind(), Some(*kind));
+            assert_eq!(choice.to_string(), kind.as_str());
+        }
+        assert_eq!("auto".parse::<EngineChoice>().unwrap().kind(), None);
+        let error = "docker".parse::<EngineChoice>().unwrap_err();
+        assert!(error.hint.unwrap().contains("container"));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! a local process. This crate knows nothing of workspaces, environments or doors.
 
 mod console;
+pub mod container;
 mod disk;
 mod error;
 mod jail;
@@ -169,6 +170,17 @@ pub struct Storage {
     pub workspace: Arc<dyn Layer>,
 }
 
+/// Keeps a machine from writing while it lives.
+pub struct Stillness {
+    _held: Box<dyn Send + Sync>,
+}
+
+impl Stillness {
+    pub(crate) fn new(held: impl Send + Sync + 'static) -> Self {
+        Self { _held: Box::new(held) }
+    }
+}
+
 /// A running machine. Dropping it kills it.
 #[async_trait]
 pub trait Machine: Send + Sync {
@@ -197,6 +209,13 @@ pub trait Machine: Send + Sync {
 
     /// Lets a machine go on that was paused, or restored.
     async fn resume(&self) -> Result<()>;
+
+    /// Holds still whatever writes to the storage and flushes it, so that
+    /// [`Engine::open_storage`] may read it, until the result is dropped. Several may ask at once.
+    /// `None` if it is the agent that has to be asked: it froze its own disk.
+    async fn stand_still(&self) -> Result<Option<Stillness>> {
+        Ok(None)
+    }
 
     /// What it takes from the host at this moment.
     async fn usage(&self) -> Result<Usage>;

@@ -63,26 +63,27 @@ impl Process {
     }
 
     /// A child that nobody has waited for yet, whose pid is therefore still its own.
-    fn of(pid: u32) -> io::Result<Self> {
+    pub(crate) fn of(pid: u32) -> io::Result<Self> {
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
         let handle = pidfd_open(raw, PidfdFlags::empty())?;
         let start_time = start_time_of(pid).ok_or(io::ErrorKind::InvalidData)?;
         Ok(Self { pid, start_time, handle })
     }
 
-    /// What it takes from the host. See proc_pid_stat(5), proc_pid_smaps_rollup(5).
+    /// What it takes from the host. See proc_pid_stat(5).
     pub(crate) fn usage(&self) -> io::Result<Usage> {
         let stat = fs::read(format!("/proc/{}/stat", self.pid))?;
-        let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid))?;
         let ticks = cpu_ticks(&stat).ok_or(io::ErrorKind::InvalidData)?;
-        let shares = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
-        let kib = shares.and_then(|text| text.trim().strip_suffix("kB")?.trim().parse().ok());
-        let memory_bytes: u64 = kib.ok_or(io::ErrorKind::InvalidData)?;
         let per_second = rustix::param::clock_ticks_per_second();
         Ok(Usage {
             cpu: Duration::from_millis(ticks * 1000 / per_second.max(1)),
-            memory_bytes: memory_bytes << 10,
+            memory_bytes: memory_share(self.pid)?,
         })
+    }
+
+    /// Another handle on it, which is readable once it has ended.
+    pub(crate) fn handle(&self) -> io::Result<OwnedFd> {
+        self.handle.try_clone()
     }
 
     /// SIGKILL. Ending twice does no harm: the handle never means another process.
@@ -94,6 +95,14 @@ impl Process {
 /// Field 22 of `/proc/PID/stat`: when the process started, in clock ticks since boot.
 pub(crate) fn start_time_of(pid: u32) -> Option<u64> {
     start_time(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// A process's share of the host's memory, in bytes. See proc_pid_smaps_rollup(5).
+pub(crate) fn memory_share(pid: u32) -> io::Result<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let share = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let kib = share.and_then(|text| text.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    Ok(kib.ok_or(io::ErrorKind::InvalidData)? << 10)
 }
 
 /// Time in user mode and in the kernel, fields 14 and 15.

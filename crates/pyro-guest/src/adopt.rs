@@ -20,16 +20,29 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// linux/utsname.h: `__NEW_UTS_LEN`.
 const HOSTNAME_MAX: usize = 64;
 
+/// Whose kernel the agent runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kernel {
+    /// The machine's own: its random generator and its clock are the agent's to set.
+    Own,
+    /// The host's, in a container. Its generator was never copied, and its clock is everybody's.
+    Hosts,
+}
+
 /// Takes on the identity that the host chose. Blocking.
 pub(crate) fn adopt(
     request: &AdoptRequest,
+    kernel: Kernel,
     project: Option<&Project>,
 ) -> Result<AdoptReply, Status> {
     check(request)?;
     // First, for everything after it may draw random numbers.
-    let entropy = fs::File::open("/dev/random")
-        .and_then(|random| sys::add_entropy(random.as_fd(), &request.entropy))
-        .map_err(failed("add entropy"))?;
+    let entropy = match kernel {
+        Kernel::Own => fs::File::open("/dev/random")
+            .and_then(|random| sys::add_entropy(random.as_fd(), &request.entropy))
+            .map_err(failed("add entropy"))?,
+        Kernel::Hosts => 0,
+    };
     rustix::system::sethostname(request.hostname.as_bytes())
         .map_err(|e| failed("set the host name")(e.into()))?;
     write_identity(request).map_err(failed("write the identity"))?;
@@ -41,6 +54,7 @@ pub(crate) fn adopt(
         kernel_release: read_trimmed("/proc/sys/kernel/osrelease")?,
         boot_id: read_trimmed(BOOT_ID)?,
         entropy_bytes: entropy as u32,
+        host_kernel: kernel == Kernel::Hosts,
     })
 }
 

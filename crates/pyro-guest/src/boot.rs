@@ -7,6 +7,7 @@ use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
+use crate::adopt::Kernel;
 use crate::disks::ByHand;
 use crate::exec::Cgroups;
 use crate::freeze::Disk;
@@ -53,7 +54,8 @@ impl<T, E: Into<io::Error>> Attempt<T> for std::result::Result<T, E> {
 pub(crate) struct Machine {
     pub(crate) transport: Transport,
     pub(crate) disk: Disk,
-    pub(crate) project: Project,
+    pub(crate) kernel: Kernel,
+    pub(crate) project: Option<Project>,
     pub(crate) cgroups: Option<Cgroups>,
 }
 
@@ -76,7 +78,8 @@ pub(crate) fn boot() -> Result<Machine> {
     Ok(Machine {
         transport: Transport::port(devices, port),
         disk,
-        project: Project::new(outside.mounts, outside.devices, uevents),
+        kernel: Kernel::Own,
+        project: Some(Project::new(outside.mounts, outside.devices, uevents)),
         cgroups: Cgroups::set_up(Path::new("/sys/fs/cgroup")),
     })
 }

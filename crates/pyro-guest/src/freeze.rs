@@ -18,13 +18,21 @@ pub(crate) struct Disk(Arc<Shared>);
 
 struct Shared {
     top: OwnedFd,
+    /// The filesystem is the host's to freeze and to unmount, for it mounted it.
+    hosts: bool,
     /// How many freezes are held; the first freezes, the last thaws.
     holders: Mutex<u32>,
 }
 
 impl Disk {
     pub(crate) fn new(top: OwnedFd) -> Self {
-        Self(Arc::new(Shared { top, holders: Mutex::new(0) }))
+        Self(Arc::new(Shared { top, hosts: false, holders: Mutex::new(0) }))
+    }
+
+    /// A filesystem that the host mounted, in a container. The host holds the whole machine still
+    /// when it wants to read the disk, and takes it away when the machine has ended.
+    pub(crate) fn of_host(top: OwnedFd) -> Self {
+        Self(Arc::new(Shared { top, hosts: true, holders: Mutex::new(0) }))
     }
 
     fn holders(&self) -> MutexGuard<'_, u32> {
@@ -33,6 +41,9 @@ impl Disk {
 
     /// Flushes and freezes. Blocks as long as the flush takes.
     pub(crate) fn freeze(&self) -> io::Result<Frozen> {
+        if self.0.hosts {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         let mut holders = self.holders();
         if *holders == 0 {
             sys::freeze(self.0.top.as_fd())?;
@@ -60,6 +71,9 @@ impl Disk {
             let _ = sys::thaw(self.0.top.as_fd());
         }
         rustix::fs::syncfs(&self.0.top)?;
+        if self.0.hosts {
+            return Ok(());
+        }
         // "." is the mount's top, which no path leads to any more.
         rustix::process::fchdir(&self.0.top)?;
         let remounted = rustix::mount::mount_remount(".", MountFlags::RDONLY, c"");

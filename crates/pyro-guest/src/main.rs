@@ -1,12 +1,14 @@
 //! The guest agent: PID 1 of every pyro machine, the same in every engine.
 //!
-//! It boots from an initramfs, stacks the disks into the root that user code sees, and serves
-//! [`pyro_wire::v1`] over one byte stream to the host. What never lives here: anything about
+//! In a virtual machine it boots from an initramfs and stacks the disks into the root that user
+//! code sees; in a container it finds that root made. It serves [`pyro_wire::v1`] over one byte
+//! stream to the host. What never lives here: anything about
 //! workspaces, hosts or engines. User code is root in this machine and may do to it what it likes;
 //! the agent only takes care not to be ended by accident.
 
 mod adopt;
 mod boot;
+mod container;
 mod disks;
 mod exec;
 mod files;
@@ -33,7 +35,12 @@ fn main() -> ExitCode {
         eprintln!("pyro-guest runs as PID 1 of a pyro machine and does nothing elsewhere");
         return ExitCode::FAILURE;
     }
-    let machine = match boot::boot() {
+    let mut arguments = std::env::args().skip(1);
+    let booted = match arguments.next().as_deref() {
+        Some(container::MODE) => container::boot(arguments),
+        _ => boot::boot(),
+    };
+    let machine = match booted {
         Ok(machine) => machine,
         Err(error) => log::fatal(&error),
     };
@@ -58,7 +65,8 @@ async fn serve(machine: boot::Machine) -> ! {
         Err(error) => log::fatal(&boot::BootError::new("cannot watch children", error)),
     }
     let mut transport: Transport = machine.transport;
-    let agent = AgentService::new(reaper, machine.disk, Some(machine.project), machine.cgroups);
+    let agent =
+        AgentService::new(reaper, machine.disk, machine.kernel, machine.project, machine.cgroups);
     log::line("ready");
     loop {
         let stream = match transport.accept().await {

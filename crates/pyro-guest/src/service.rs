@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::adopt::Kernel;
 use crate::exec::{Cgroups, Commands};
 use crate::freeze::{Disk, FreezeStream};
 use crate::project::Project;
@@ -38,7 +39,8 @@ struct Shared {
     commands: Commands,
     reaper: Reaper,
     disk: Disk,
-    /// Absent in a test on somebody's computer.
+    kernel: Kernel,
+    /// Absent in a container, where the host stacks it, and in a test on somebody's computer.
     project: Option<Project>,
     ended: Notify,
 }
@@ -47,6 +49,7 @@ impl AgentService {
     pub(crate) fn new(
         reaper: Reaper,
         disk: Disk,
+        kernel: Kernel,
         project: Option<Project>,
         cgroups: Option<Cgroups>,
     ) -> Self {
@@ -55,6 +58,7 @@ impl AgentService {
             commands: Commands::new(reaper.clone(), cgroups),
             reaper,
             disk,
+            kernel,
             project,
             ended: Notify::new(),
         }))
@@ -63,7 +67,7 @@ impl AgentService {
     /// An agent that has its identity already.
     #[cfg(test)]
     pub(crate) fn adopted(reaper: Reaper, disk: Disk) -> Self {
-        let this = Self::new(reaper, disk, None, None);
+        let this = Self::new(reaper, disk, Kernel::Own, None, None);
         this.0.stage.store(ADOPTED, Ordering::SeqCst);
         this
     }
@@ -99,7 +103,7 @@ impl Agent for AgentService {
         }
         let request = request.into_inner();
         let shared = Arc::clone(&self.0);
-        let adopted = move || adopt::adopt(&request, shared.project.as_ref());
+        let adopted = move || adopt::adopt(&request, shared.kernel, shared.project.as_ref());
         let reply = tokio::task::spawn_blocking(adopted)
             .await
             .map_err(|error| Status::internal(error.to_string()))??;
@@ -112,7 +116,10 @@ impl Agent for AgentService {
         request: Request<SetClockRequest>,
     ) -> Result<Response<SetClockReply>, Status> {
         self.check_adopted()?;
-        adopt::set_clock(request.into_inner().realtime_ns)?;
+        // The host's own clock is right by definition.
+        if self.0.kernel == Kernel::Own {
+            adopt::set_clock(request.into_inner().realtime_ns)?;
+        }
         Ok(Response::new(SetClockReply {}))
     }
 

@@ -3,7 +3,8 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
 
 use rustix::system::RebootCommand;
 use tokio::io::unix::AsyncFd;
@@ -34,6 +35,41 @@ fn check(result: libc::c_int) -> io::Result<()> {
 /// True in the machine, false in a test on somebody's computer: guards what would end that.
 pub(crate) fn is_init() -> bool {
     std::process::id() == 1
+}
+
+/// Set once, at the start, in a container: the most processes that one of its users may have.
+static IN_CONTAINER: OnceLock<u64> = OnceLock::new();
+
+/// From now on the machine is a container, whose kernel is not this agent's to power off, and
+/// none of whose users may have more than so many processes.
+pub(crate) fn be_in_container(processes: u64) {
+    let _ = IN_CONTAINER.set(processes);
+}
+
+/// True if the machine is a container.
+pub(crate) fn is_in_container() -> bool {
+    container_limit().is_some()
+}
+
+/// The limit of processes, if the machine is a container.
+pub(crate) fn container_limit() -> Option<u64> {
+    IN_CONTAINER.get().copied()
+}
+
+/// A descriptor that the engine handed to PID 1 by its number; no command inherits it.
+pub(crate) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: no memory is passed; a number that is not open is an error.
+    check(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    // SAFETY: it is open, as was just seen, and each number is taken once, before anything else
+    // of this process opens or closes descriptors.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Closes this process to the others in the machine: no ptrace(2), no look at its memory,
+/// environment or descriptors, also not for root, which lacks CAP_SYS_PTRACE there.
+pub(crate) fn hide() -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })
 }
 
 /// Readiness of a descriptor, told by the runtime.
@@ -105,11 +141,17 @@ pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> io::Result<()> {
 
 /// Ends the machine as one that is done. The disks must be clean by now.
 pub(crate) fn power_off() -> ! {
+    if is_in_container() {
+        std::process::exit(0);
+    }
     end(RebootCommand::PowerOff)
 }
 
 /// Ends the machine as one that failed: engines take a reset for a death.
 pub(crate) fn reset() -> ! {
+    if is_in_container() {
+        std::process::exit(1);
+    }
     end(RebootCommand::Restart)
 }
 

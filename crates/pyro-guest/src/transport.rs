@@ -1,7 +1,7 @@
 //! The byte stream to the host.
 //!
-//! Each engine has its own kind; all that the rest of the agent sees is a [`Stream`]. At present
-//! there is the virtio-serial port of QEMU machines.
+//! Each engine has its own kind; all that the rest of the agent sees is a [`Stream`]: the
+//! virtio-serial port of QEMU machines, or a socket that a container's PID 1 was started with.
 
 use std::fs;
 use std::io;
@@ -25,6 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) enum Transport {
     /// A virtio-serial port: the directory of its device node and the node's name.
     Port { devices: OwnedFd, node: String },
+    /// A connected socket. There is only the one host at its other end: once that is gone, so is
+    /// the reason for the container.
+    Socket(Option<OwnedFd>),
 }
 
 impl Transport {
@@ -57,6 +60,11 @@ impl Transport {
                 let port = rustix::fs::openat(&*devices, node.as_str(), flags, Mode::empty())?;
                 until_host_is_there(&port).await?;
                 Ok(Stream(sys::async_fd(port)?))
+            }
+            Self::Socket(socket) => {
+                let Some(socket) = socket.take() else { sys::power_off() };
+                rustix::io::ioctl_fionbio(&socket, true)?;
+                Ok(Stream(sys::async_fd(socket)?))
             }
         }
     }

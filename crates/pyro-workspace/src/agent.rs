@@ -47,9 +47,16 @@ impl Agent {
         Self { client }
     }
 
-    /// Makes the machine unique, and then sets its clock. A machine that does not take the entropy is refused: it could
-    /// produce the same random numbers as its siblings.
-    pub(crate) async fn adopt(&self, hostname: &str, patience: Duration) -> Result<Greeting> {
+    /// Makes the machine unique, and then sets its clock. A machine with a kernel of its own that does not take the entropy
+    /// is refused: it could produce the same random numbers as its siblings. One that shares the
+    /// host's kernel (`host_kernel`, which the host knows from its engine and the agent must
+    /// confirm) has the host's generator, which never was anybody's copy, and the host's clock.
+    pub(crate) async fn adopt(
+        &self,
+        hostname: &str,
+        host_kernel: bool,
+        patience: Duration,
+    ) -> Result<Greeting> {
         let entropy: [u8; 64] = rand::random();
         let machine_id: [u8; 16] = rand::random();
         let request = AdoptRequest {
@@ -70,14 +77,19 @@ impl Agent {
             })?
             .map_err(|status| broken("the machine did not get ready", &status))?
             .into_inner();
-        if reply.entropy_bytes == 0 {
+        if reply.host_kernel != host_kernel {
+            return Err(misbehaved("the machine is not what its engine makes"));
+        }
+        if reply.entropy_bytes == 0 && !host_kernel {
             return Err(Error::new(
                 ErrorCode::GuestMisbehaved,
                 "the machine did not take fresh entropy, so it must not run",
             )
             .with_hint("create the workspace again; if it stays so, rebuild the environment"));
         }
-        self.set_clock(patience).await?;
+        if !host_kernel {
+            self.set_clock(patience).await?;
+        }
         Ok(Greeting { kernel_release: printable(&reply.kernel_release, 64) })
     }
 

@@ -2,6 +2,7 @@
 
 use pyro_contract::workspace::{EngineChoice, EngineKind, Isolation};
 use pyro_contract::{Error, ErrorCode, Result};
+use pyro_engine::container::ContainerEngine;
 use pyro_engine::qemu::QemuEngine;
 use pyro_engine::{Engine, Probe};
 
@@ -18,6 +19,10 @@ pub(crate) fn of(kind: EngineKind, programs: &Programs) -> Box<dyn Engine> {
             Some(program) => QemuEngine::with_program(program),
             None => QemuEngine::default(),
         }),
+        EngineKind::Container => Box::new(match &programs.oci_runtime {
+            Some(runtime) => ContainerEngine::with_runtime(runtime),
+            None => ContainerEngine::default(),
+        }),
     }
 }
 
@@ -32,12 +37,9 @@ fn decide(
     isolation: impl Fn(EngineKind) -> Option<Isolation>,
     probe: impl Fn(EngineKind) -> Probe,
 ) -> Result<EngineKind> {
-    let candidates: &[EngineKind] = match choice {
-        EngineChoice::Auto => AUTO,
-        EngineChoice::Qemu => &[EngineKind::Qemu],
-    };
+    let candidates = choice.kind().map_or(AUTO.to_vec(), |kind| vec![kind]);
     let mut refused = Vec::new();
-    for &kind in candidates {
+    for kind in candidates {
         if isolation(kind).is_some() {
             return Ok(kind);
         }
@@ -92,6 +94,15 @@ mod tests {
     fn auto_takes_an_emulated_machine_rather_than_less_isolation() {
         let chosen = decide(EngineChoice::Auto, |_| Some(Isolation::EmulatedVm), unusable);
         assert_eq!(chosen.unwrap(), EngineKind::Qemu);
+    }
+
+    #[test]
+    fn auto_never_takes_an_engine_that_shares_the_hosts_kernel() {
+        let only_containers =
+            |kind| (kind == EngineKind::Container).then_some(Isolation::SharedKernel);
+        assert!(decide(EngineChoice::Auto, only_containers, unusable).is_err());
+        let chosen = decide(EngineChoice::Container, only_containers, unusable);
+        assert_eq!(chosen.unwrap(), EngineKind::Container);
     }
 
     #[test]

@@ -103,6 +103,7 @@ enum Ending {
 /// What the parts of a running supervisor share.
 struct Shared {
     agent: Agent,
+    machine: Arc<dyn Machine>,
     journal: Journal,
     env: Vec<pyro_contract::name::EnvVar>,
     /// Who waits for a command.
@@ -146,7 +147,7 @@ async fn own(orders: Orders, warm: Option<Newborn>) -> Result<()> {
         begun = begin(means, &dir, &mut record, endings) => begun,
         _ = orphaned.wait_for(Option::is_some) => Err(interrupted()),
     };
-    let (shared, machine, listener) = match begun {
+    let (shared, listener) = match begun {
         Ok(parts) => parts,
         Err(error) => {
             // Settled first: whoever hears of it may look at once.
@@ -157,6 +158,7 @@ async fn own(orders: Orders, warm: Option<Newborn>) -> Result<()> {
     };
     say(&Birth::Ready);
 
+    let machine = Arc::clone(&shared.machine);
     let mut server = std::pin::pin!(server::serve(listener, Arc::clone(&shared)));
     let mut vigil = std::pin::pin!(vigil::keep(&shared));
     let mut holds = shared.holds.listen();
@@ -184,7 +186,7 @@ async fn own(orders: Orders, warm: Option<Newborn>) -> Result<()> {
     Ok(())
 }
 
-type Parts = (Arc<Shared>, Box<dyn Machine>, tokio::net::UnixListener);
+type Parts = (Arc<Shared>, tokio::net::UnixListener);
 
 /// What a machine is made with.
 struct Means<'a> {
@@ -260,6 +262,7 @@ async fn begin(
     record.save(dir)?;
     let shared = Arc::new(Shared {
         agent,
+        machine: Arc::from(machine),
         journal,
         env: record.env.clone(),
         vigil: vigil::Vigil::default(),
@@ -269,7 +272,7 @@ async fn begin(
         sessions: RwLock::new(()),
         obituary: watch::Sender::new(None),
     });
-    Ok((shared, machine, listener))
+    Ok((shared, listener))
 }
 
 /// The time to live counts from the start, whether the machine is held still meanwhile or not.

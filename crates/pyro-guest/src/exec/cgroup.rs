@@ -4,6 +4,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,6 +19,9 @@ pub(crate) struct Cgroups(Arc<Shared>);
 
 struct Shared {
     parent: PathBuf,
+    /// What the whole machine knows of deaths for lack of memory, where a command's own cgroup does
+    /// not: in a container on a host whose memory is counted elsewhere (cgroups v1).
+    machine_events: Option<File>,
     /// The next number, and the cgroups of ended commands that may still have processes.
     state: Mutex<(u64, Vec<PathBuf>)>,
 }
@@ -39,7 +43,39 @@ impl Cgroups {
             let most = most.saturating_sub(SPARE_THREADS).max(SPARE_THREADS);
             let _ = fs::write(parent.join("pids.max"), most.to_string());
         }
-        Some(Self(Arc::new(Shared { parent, state: Mutex::new((0, Vec::new())) })))
+        Some(Self::at(parent, None))
+    }
+
+    /// Prepares a mount whose top is a container's own cgroup. PID 1 must leave the top, for a
+    /// cgroup that has both processes and controlled children is refused. What is controlled is
+    /// the host's choice: without memory control `machine_events` has to tell who died of it.
+    pub(crate) fn set_up_in_container(mount: &Path, machine_events: Option<File>) -> Option<Self> {
+        let parent = mount.join("pyro");
+        let agent = mount.join("agent");
+        let made = fs::create_dir_all(&parent)
+            .and_then(|()| fs::create_dir_all(&agent))
+            .and_then(|()| fs::write(agent.join("cgroup.procs"), "0"));
+        if let Err(error) = made {
+            log::line(&format!("commands have no cgroups: {error}"));
+            return None;
+        }
+        let controlled = fs::write(mount.join("cgroup.subtree_control"), "+memory")
+            .and_then(|()| fs::write(parent.join("cgroup.subtree_control"), "+memory"));
+        if controlled.is_err() && machine_events.is_none() {
+            log::line("a command that dies for lack of memory will not be known as such");
+        }
+        Some(Self::at(parent, machine_events))
+    }
+
+    fn at(parent: PathBuf, machine_events: Option<File>) -> Self {
+        Self(Arc::new(Shared { parent, machine_events, state: Mutex::new((0, Vec::new())) }))
+    }
+
+    fn machine_oom_kills(&self) -> u64 {
+        let mut text = [0; 1024];
+        let events = self.0.machine_events.as_ref();
+        let length = events.and_then(|file| file.read_at(&mut text, 0).ok()).unwrap_or(0);
+        oom_kills(&String::from_utf8_lossy(&text[..length]))
     }
 
     /// A new empty cgroup.
@@ -50,13 +86,15 @@ impl Cgroups {
         state.1.retain(|left| fs::remove_dir(left).is_err() && left.exists());
         let path = self.0.parent.join(state.0.to_string());
         fs::create_dir(&path)?;
-        Ok(Cgroup { path, all: self.clone() })
+        Ok(Cgroup { path, machine_before: self.machine_oom_kills(), all: self.clone() })
     }
 }
 
 /// The cgroup of one command. Dropping it lets go of it; daemons in it live on.
 pub(crate) struct Cgroup {
     path: PathBuf,
+    /// How many of the machine had died for lack of memory when this was made.
+    machine_before: u64,
     all: Cgroups,
 }
 
@@ -74,10 +112,13 @@ impl Cgroup {
         }
     }
 
-    /// True if the kernel killed some process of it because memory ran out.
+    /// True if the kernel killed some process of it because memory ran out. Where only the machine
+    /// as a whole is counted, one of another command may be meant.
     pub(crate) fn was_oom_killed(&self) -> bool {
-        let events = fs::read_to_string(self.path.join("memory.events")).unwrap_or_default();
-        oom_kills(&events) > 0
+        match fs::read_to_string(self.path.join("memory.events")) {
+            Ok(events) => oom_kills(&events) > 0,
+            Err(_) => self.all.machine_oom_kills() > self.machine_before,
+        }
     }
 }
 

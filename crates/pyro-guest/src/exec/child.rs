@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::exec::cgroup::Cgroup;
 use crate::exec::plan::{Plan, Refusal};
+use crate::exec::privileges;
 use crate::reaper::{Ended, Reaper};
 use crate::sys;
 
@@ -110,6 +111,8 @@ struct Script {
     groups: Vec<u32>,
     /// False in a test on somebody's computer, where no other user can be become.
     as_init: bool,
+    /// The limit of processes, in a container.
+    in_container: Option<u64>,
 }
 
 impl Script {
@@ -127,6 +130,7 @@ impl Script {
             gid: plan.user.gid,
             groups: plan.user.groups.clone(),
             as_init: sys::is_init(),
+            in_container: sys::container_limit(),
         })
     }
 
@@ -158,7 +162,11 @@ impl Script {
             write(entrance.as_raw_fd(), b"0")?;
         }
         if self.as_init {
-            reset_oom_score()?;
+            reset_oom_score(if self.in_container.is_some() { b"200" } else { b"0" })?;
+        }
+        if let Some(processes) = self.in_container {
+            privileges::limit_processes(processes)?;
+            privileges::give_up()?;
         }
         // SAFETY: no memory is passed but a signal set that lives through its calls.
         unsafe {
@@ -244,13 +252,14 @@ fn refusal(plan: &Plan, step: u8, errno: i32) -> Refusal {
     }
 }
 
-/// Undoes for the command what protects the agent from the OOM killer.
-fn reset_oom_score() -> io::Result<()> {
+/// Undoes for the command what protects the agent from the OOM killer. In a container nothing does,
+/// for a score below zero would protect it from the host as well; there the commands go first.
+fn reset_oom_score(score: &[u8]) -> io::Result<()> {
     const PATH: &CStr = c"/proc/self/oom_score_adj";
     // SAFETY: the path is a static string that ends in NUL.
     let fd = unsafe { libc::open(PATH.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC) };
     check(fd)?;
-    write(fd, b"0")
+    write(fd, score)
 }
 
 fn write(fd: libc::c_int, bytes: &[u8]) -> io::Result<()> {

@@ -5,6 +5,7 @@ mod child;
 mod command;
 mod output;
 mod plan;
+mod privileges;
 #[cfg(test)]
 mod tests;
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use pyro_contract::workspace::Isolation;
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_engine::{Engine, EngineError, Exit, Machine, MachineSpec};
 use pyro_environment::Store;
@@ -26,6 +27,8 @@ pub(super) struct Newborn {
     pub(super) agent: Agent,
     /// It is held still.
     held: bool,
+    /// It runs on the host's kernel.
+    host_kernel: bool,
     patience: Duration,
 }
 
@@ -51,7 +54,8 @@ impl Newborn {
             }
         };
         let agent = Agent::over(machine.connect().await?);
-        Ok(Self { machine, agent, held, patience })
+        let host_kernel = engine.isolation().is_some_and(Isolation::shares_kernel);
+        Ok(Self { machine, agent, held, host_kernel, patience })
     }
 
     /// Gives the machine its baseline, lets it run, and makes it unique. If that fails, the template
@@ -94,12 +98,13 @@ impl Newborn {
 
     async fn go_on(&self, hostname: &str) -> Result<Greeting> {
         // The request is in the stream before the machine goes on, if it was held still.
-        let (greeting, resumed) = tokio::join!(self.agent.adopt(hostname, self.patience), async {
-            match self.held {
-                true => self.machine.resume().await,
-                false => Ok(()),
-            }
-        });
+        let (greeting, resumed) =
+            tokio::join!(self.agent.adopt(hostname, self.host_kernel, self.patience), async {
+                match self.held {
+                    true => self.machine.resume().await,
+                    false => Ok(()),
+                }
+            });
         resumed?;
         greeting
     }

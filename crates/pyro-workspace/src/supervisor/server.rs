@@ -100,12 +100,12 @@ async fn hold_still(mut socket: WebSocket, shared: Arc<Shared>) {
         let _ = socket.send(text(&FreezeReport::Failed(error))).await;
         return;
     }
-    let frozen = tokio::select! {
-        frozen = shared.agent.freeze() => frozen,
+    let still = tokio::select! {
+        still = stand_still(&shared) => still,
         // The client has nothing to say yet; it hung up.
         _ = socket.recv() => return,
     };
-    let mut held = match frozen {
+    let mut held = match still {
         Ok(held) => held,
         Err(error) => {
             let _ = socket.send(text(&FreezeReport::Failed(error))).await;
@@ -119,10 +119,38 @@ async fn hold_still(mut socket: WebSocket, shared: Arc<Shared>) {
                     return;
                 }
             }
-            _ = held.next() => return,
+            () = held.broken() => return,
             () = tokio::time::sleep(LONGEST_FREEZE) => return,
         }
     }
+}
+
+/// Why the disk does not change.
+enum Still {
+    /// The engine holds the whole machine still.
+    Machine(#[expect(dead_code, reason = "held, not looked at")] pyro_engine::Stillness),
+    /// The agent has frozen the disk, for as long as its call lasts.
+    Disk(Box<dyn futures_util::Stream<Item = ()> + Unpin + Send>),
+}
+
+impl Still {
+    /// Resolves if the guest ends it.
+    async fn broken(&mut self) {
+        match self {
+            Self::Machine(_) => std::future::pending().await,
+            Self::Disk(call) => {
+                let _ = call.next().await;
+            }
+        }
+    }
+}
+
+async fn stand_still(shared: &Shared) -> Result<Still> {
+    if let Some(still) = shared.machine.stand_still().await? {
+        return Ok(Still::Machine(still));
+    }
+    let call = shared.agent.freeze().await?.map(drop);
+    Ok(Still::Disk(Box::new(call)))
 }
 
 /// A text frame of one message.

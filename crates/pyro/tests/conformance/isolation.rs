@@ -7,6 +7,7 @@ use std::fs;
 use std::process::Command;
 
 use crate::Bench;
+use crate::harness::skip;
 
 const SECRET: &str = "the-hosts-own-6b1f";
 
@@ -232,6 +233,71 @@ pub(crate) fn there_is_no_network(bench: &Bench) {
         ),
     );
     assert!(listener.accept().is_err(), "something from inside reached the host");
+    alive(bench, &id);
+}
+
+/// System calls that reach parts of the kernel that no namespace divides, or that have had holes:
+/// their numbers on x86-64 with arguments that an unfiltered kernel takes from root.
+const REFUSED_CALLS: &str = r"
+import ctypes, errno, os, socket
+libc = ctypes.CDLL(None, use_errno=True)
+def refused(name, number, *args):
+    if libc.syscall(number, *args) != -1: print('allowed:', name)
+    elif ctypes.get_errno() not in (errno.EPERM, errno.ENOSYS, errno.EACCES):
+        print('not refused:', name, os.strerror(ctypes.get_errno()))
+refused('keyctl', 250, 0, -3, 1)
+refused('add_key', 248, b'user', b'x', b'y', 1, -3)
+refused('bpf', 321, 0, 0, 0)
+refused('userfaultfd', 323, 0)
+refused('io_uring_setup', 425, 1, ctypes.create_string_buffer(120))
+refused('perf_event_open', 298, ctypes.create_string_buffer(128), 0, -1, -1, 0)
+refused('init_module', 175, b'', 0, b'')
+refused('kexec_load', 246, 0, 0, 0, 0)
+refused('open_by_handle_at', 304, -1, 0, 0)
+refused('unshare user', 272, 0x10000000)
+refused('unshare mount', 272, 0x20000)
+refused('clone3', 435, 0, 0)
+refused('setns', 308, -1, 0)
+refused('mount', 165, b'none', b'/mnt', b'tmpfs', 0, 0)
+refused('fsopen', 430, b'tmpfs', 0)
+refused('pivot_root', 155, b'/', b'/')
+refused('reboot', 169, 0xfee1dead, 672274793, 0x1234567, 0)
+refused('ptrace of the agent', 101, 16, 1, 0, 0)
+refused('settimeofday', 164, ctypes.create_string_buffer(16), 0)
+for family in (socket.AF_VSOCK, socket.AF_ALG, socket.AF_PACKET):
+    try: print('allowed:', socket.socket(family, socket.SOCK_DGRAM))
+    except OSError: pass
+for path in ('/proc/1/mem', '/proc/1/environ', '/proc/1/fd', '/proc/1/root', '/proc/1/maps'):
+    try: os.listdir(path) if path.endswith(('fd', 'root')) else open(path, 'rb').read(1); print('read:', path)
+    except OSError: pass
+for path in ('/proc/1/exe', '/run/pyro/agent', '/sys/fs/cgroup/cgroup.procs', '/proc/sys/kernel/hostname'):
+    try: open(path, 'r+b').write(b'0'); print('written:', path)
+    except OSError: pass
+try: os.mkdir('/sys/fs/cgroup/mine'); print('a cgroup was made')
+except OSError: pass
+print('CapBnd', [l.split()[1] for l in open('/proc/self/status') if l.startswith('CapBnd')][0])
+print('first id', open('/proc/self/uid_map').read().split()[1])
+";
+
+/// Where the host's kernel is shared, the wall is what root may not ask of it.
+pub(crate) fn root_in_a_container_has_little_of_a_kernel(bench: &Bench) {
+    if bench.is_virtual_machine() {
+        skip("root in a virtual machine owns its kernel, and may do to it what it likes");
+        return;
+    }
+    let mounts = || fs::read_to_string("/proc/self/mounts").unwrap();
+    let before = mounts();
+    let id = bench.create([] as [&str; 0]);
+    assert_eq!(mounts(), before, "a container's mounts are in no namespace of the host");
+    let seen = bench.ok(["workspace", "exec", &id, "--", "python3", "-c", REFUSED_CALLS]);
+    let lines: Vec<&str> = seen.lines().collect();
+    let [capabilities, first_id] = lines[..] else { panic!("something was allowed: {seen}") };
+    assert_eq!(capabilities, "CapBnd 00000000800405fb");
+    let first_id: u32 = first_id.strip_prefix("first id ").unwrap().parse().unwrap();
+    assert!(first_id >= 0x1000_0000, "{first_id:#x} may be somebody's on the host");
+    // Setuid programs work, and lead to nothing but what is the container's.
+    let script = "cp /usr/bin/id /tmp/id; chmod 4755 /tmp/id; su -s /bin/sh nobody -c '/tmp/id -u'";
+    assert_eq!(bench.sh(&id, script), "0\n");
     alive(bench, &id);
 }
 

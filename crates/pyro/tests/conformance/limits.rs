@@ -74,3 +74,11 @@ pub(crate) fn a_full_disk_is_the_commands_problem(bench: &Bench) {
     bench.sh(&id, "rm big; echo small > small; sync");
     assert_eq!(bench.sh(&id, "cat small"), "small\n");
 }
+
+pub(crate) fn files_in_memory_are_bounded(bench: &Bench) {
+    let id = bench.create(["--mem-mib", "256"]);
+    let fill = "head -c 1000000000 /dev/zero > /dev/shm/big";
+    let output = bench.output(["workspace", "exec", &id, "--", "sh", "-c", fill]);
+    assert_ne!(output.status.code(), Some(0));
+    assert_eq!(bench.sh(&id, "rm /dev/shm/big; echo alive"), "alive\n");
+}

@@ -118,6 +118,7 @@ cases! {
     limits::a_fork_bomb_stays_inside,
     limits::a_memory_bomb_stays_inside,
     limits::a_full_disk_is_the_commands_problem,
+    limits::files_in_memory_are_bounded,
     isolation::nothing_of_the_host_is_seen,
     isolation::nothing_of_the_host_is_reached_by_devices_or_mounts,
     isolation::the_kernels_settings_of_the_host_stay,
@@ -126,5 +127,6 @@ cases! {
     isolation::user_namespaces_give_no_way_out,
     isolation::workspaces_do_not_see_each_other,
     isolation::there_is_no_network,
+    isolation::root_in_a_container_has_little_of_a_kernel,
     uniqueness::identities_differ,
 }

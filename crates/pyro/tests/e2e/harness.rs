@@ -200,6 +200,32 @@ impl Drop for Host {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         let ours = self.home.join("workspaces").to_string_lossy().replace(' ', "\\040");
         assert!(!mounts.contains(&ours), "a mount is left in {ours}");
+        wait_for_cgroups();
+    }
+}
+
+/// Waits until no cgroup is left of a supervisor that has ended, this test's or another's. The
+/// container engine names them `pyro.PID.N`.
+fn wait_for_cgroups() {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let output = Command::new("find")
+            .args(["/sys/fs/cgroup", "-type", "d", "-name", "pyro.*.*", "-prune"])
+            .output()
+            .unwrap();
+        let found = String::from_utf8_lossy(&output.stdout).into_owned();
+        let left: Vec<&str> = found
+            .lines()
+            .filter(|path| {
+                let pid = path.rsplit("/pyro.").next().and_then(|name| name.split('.').next());
+                pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
+            })
+            .collect();
+        if left.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "cgroups are left: {left:?}");
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 
