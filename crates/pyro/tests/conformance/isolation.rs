@@ -267,8 +267,11 @@ refused('settimeofday', 164, ctypes.create_string_buffer(16), 0)
 for family in (socket.AF_VSOCK, socket.AF_ALG, socket.AF_PACKET):
     try: print('allowed:', socket.socket(family, socket.SOCK_DGRAM))
     except OSError: pass
-for path in ('/proc/1/mem', '/proc/1/environ', '/proc/1/fd', '/proc/1/root', '/proc/1/maps'):
-    try: os.listdir(path) if path.endswith(('fd', 'root')) else open(path, 'rb').read(1); print('read:', path)
+for path in ('/proc/1/mem', '/proc/1/environ', '/proc/1/maps', '/proc/1/fd/3', '/proc/1/root/etc/passwd'):
+    try: open(path, 'rb').read(1); print('read:', path)
+    except OSError: pass
+for path in ('/proc/1/fd/0', '/proc/1/fd/3', '/proc/1/exe', '/proc/1/cwd'):
+    try: print('seen:', path, os.readlink(path))
     except OSError: pass
 for path in ('/proc/1/exe', '/run/pyro/agent', '/sys/fs/cgroup/cgroup.procs', '/proc/sys/kernel/hostname'):
     try: open(path, 'r+b').write(b'0'); print('written:', path)

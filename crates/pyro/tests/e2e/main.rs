@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // all of this crate is a test
 
 mod configuration;
+mod containers;
 mod crash;
 mod diff;
 mod exec;
