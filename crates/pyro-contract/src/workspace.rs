@@ -386,9 +386,21 @@ pub struct WorkspaceStatus {
     /// Commands running now.
     #[serde(default)]
     pub running_commands: u64,
+    /// What it takes from this host, while it runs; only where one workspace is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
     /// Why it is `failed`, or why its machine was last stopped by something other than the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Error>,
+}
+
+/// What a running workspace takes from its host: its machine and its supervisor together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Usage {
+    /// Processor time since it was started, in milliseconds.
+    pub cpu_ms: u64,
+    /// Bytes of memory; of what it shares with others, its share.
+    pub memory_bytes: u64,
 }
 
 /// What became of a deletion.

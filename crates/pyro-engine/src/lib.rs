@@ -89,6 +89,27 @@ pub struct Usage {
     pub memory_bytes: u64,
 }
 
+impl Usage {
+    /// What the calling process takes.
+    ///
+    /// # Errors
+    /// If `/proc` cannot be read.
+    pub fn own() -> std::io::Result<Self> {
+        process::usage_of(std::process::id())
+    }
+}
+
+impl std::ops::Add for Usage {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            cpu: self.cpu + other.cpu,
+            memory_bytes: self.memory_bytes.saturating_add(other.memory_bytes),
+        }
+    }
+}
+
 /// How a machine ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Exit {

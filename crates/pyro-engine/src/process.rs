@@ -70,15 +70,9 @@ impl Process {
         Ok(Self { pid, start_time, handle })
     }
 
-    /// What it takes from the host. See proc_pid_stat(5).
+    /// What it takes from the host.
     pub(crate) fn usage(&self) -> io::Result<Usage> {
-        let stat = fs::read(format!("/proc/{}/stat", self.pid))?;
-        let ticks = cpu_ticks(&stat).ok_or(io::ErrorKind::InvalidData)?;
-        let per_second = rustix::param::clock_ticks_per_second();
-        Ok(Usage {
-            cpu: Duration::from_millis(ticks * 1000 / per_second.max(1)),
-            memory_bytes: memory_share(self.pid)?,
-        })
+        usage_of(self.pid)
     }
 
     /// Another handle on it, which is readable once it has ended.
@@ -95,6 +89,17 @@ impl Process {
 /// Field 22 of `/proc/PID/stat`: when the process started, in clock ticks since boot.
 pub(crate) fn start_time_of(pid: u32) -> Option<u64> {
     start_time(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// What a process takes from the host. See proc_pid_stat(5).
+pub(crate) fn usage_of(pid: u32) -> io::Result<Usage> {
+    let stat = fs::read(format!("/proc/{pid}/stat"))?;
+    let ticks = cpu_ticks(&stat).ok_or(io::ErrorKind::InvalidData)?;
+    let per_second = rustix::param::clock_ticks_per_second();
+    Ok(Usage {
+        cpu: Duration::from_millis(ticks * 1000 / per_second.max(1)),
+        memory_bytes: memory_share(pid)?,
+    })
 }
 
 /// A process's share of the host's memory, in bytes. See proc_pid_smaps_rollup(5).

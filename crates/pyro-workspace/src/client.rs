@@ -11,6 +11,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use pyro_contract::exec::{ExecOutcome, ExecRequest, Stream};
+use pyro_contract::workspace::Usage;
 use pyro_contract::{Error, ErrorCode, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -22,7 +23,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use crate::home::WorkspaceDir;
 use crate::protocol::{
     Channel, EXEC, ExecCommand, ExecReport, FREEZE, FreezeReport, HOLD, Hold, HoldReport,
-    LiveStatus, MAX_FRAME, STATUS, STDIN_FRAME, STDIN_WINDOW, STOP, StopMode,
+    LiveStatus, MAX_FRAME, STATUS, STDIN_FRAME, STDIN_WINDOW, STOP, StopMode, USAGE,
 };
 
 /// No answer of a supervisor is longer.
@@ -38,6 +39,11 @@ type Socket = WebSocketStream<UnixStream>;
 
 pub(crate) async fn live_status(dir: &WorkspaceDir) -> Result<LiveStatus> {
     let asked = call(dir, Method::GET, STATUS, &());
+    tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(gone()))
+}
+
+pub(crate) async fn usage(dir: &WorkspaceDir) -> Result<Option<Usage>> {
+    let asked = call(dir, Method::GET, USAGE, &());
     tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(gone()))
 }
 

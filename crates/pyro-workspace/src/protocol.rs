@@ -9,6 +9,7 @@ use pyro_contract::exec::{ExecOutcome, ExecRequest, Stream};
 use serde::{Deserialize, Serialize};
 
 pub(crate) const STATUS: &str = "/v1/status";
+pub(crate) const USAGE: &str = "/v1/usage";
 pub(crate) const STOP: &str = "/v1/stop";
 pub(crate) const HOLD: &str = "/v1/hold";
 pub(crate) const EXEC: &str = "/v1/exec";

@@ -180,7 +180,12 @@ impl Pyro {
     /// One workspace.
     pub async fn status(&self, workspace: &WorkspaceRef) -> Result<WorkspaceStatus> {
         let (dir, record) = self.find(workspace).await?;
-        Ok(status_of(&dir, record).await)
+        let is_running = record.state.is_running();
+        let mut status = status_of(&dir, record).await;
+        if is_running {
+            status.usage = client::usage(&dir).await.ok().flatten();
+        }
+        Ok(status)
     }
 
     /// Starts a workspace on its kept disk. One that runs already is left alone; one that is held
@@ -407,6 +412,7 @@ async fn status_of(dir: &WorkspaceDir, record: Record) -> WorkspaceStatus {
         last_activity_at: last_activity(dir).unwrap_or(record.created_at).max(record.created_at),
         disk_used_bytes: disk_used(dir),
         running_commands,
+        usage: None,
         id: record.id,
         name: record.name,
         state: record.state,

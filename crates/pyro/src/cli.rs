@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use pyro_contract::Error;
 use pyro_contract::environment::EnvironmentRef;
 use pyro_contract::name::{EnvVar, Label, WorkspaceId, WorkspaceName, WorkspaceRef};
-use pyro_contract::workspace::{EngineChoice, ShapeRequest};
+use pyro_contract::workspace::{EngineChoice, EngineKind, ShapeRequest};
 
 /// A computer of its own for a coding agent: a persistent, isolated Linux workspace.
 #[derive(Debug, Parser)]
@@ -85,6 +85,16 @@ Examples:
 
 The exit code is 1 if a check failed.")]
     Doctor(DoctorArgs),
+    /// Measure each engine on this host, and its peers in the same run
+    #[command(after_help = "\
+Examples:
+  pyro bench
+  pyro bench --engine container --quick
+  pyro bench --json | jq .ratios
+
+It creates and deletes some dozens of workspaces, which takes a minute or two. Peers (podman, runsc)
+are measured where they are installed.")]
+    Bench(BenchArgs),
     /// Print a completion script for a shell
     #[command(after_help = "\
 Examples:
@@ -417,6 +427,19 @@ pub(crate) struct ExecArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// The environment
+    #[arg(value_parser = parse::<EnvironmentRef>, default_value = "debian:12")]
+    pub(crate) environment: EnvironmentRef,
+    /// Only this engine, and no peers
+    #[arg(long, value_parser = crate::bench::engine)]
+    pub(crate) engine: Option<EngineKind>,
+    /// Fewer rounds
+    #[arg(long)]
+    pub(crate) quick: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
     /// Run the commands that mend what is missing
     #[arg(long)]
@@ -485,8 +508,8 @@ mod tests {
                     .map(|sub| format!("{} {}", top.get_name(), sub.get_name()))
                     .collect(),
             };
-            // These two are about the command line, and need no other door.
-            let own = ["completions", "contract"];
+            // These are about the command line or this host, and need no other door.
+            let own = ["bench", "completions", "contract"];
             for leaf in leaves.iter().filter(|leaf| !own.contains(&leaf.as_str())) {
                 assert!(known.contains(leaf), "`pyro {leaf}` is not in the catalogue");
             }

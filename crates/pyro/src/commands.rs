@@ -14,6 +14,7 @@ use clap::CommandFactory as _;
 use pyro_contract::{Error, Result};
 use pyro_workspace::Pyro;
 
+use crate::bench;
 use crate::cli::{Cli, Command, WorkspaceCommand};
 use crate::reference;
 use crate::ui::{Ui, write_stdout};
@@ -31,6 +32,7 @@ pub(crate) async fn dispatch(command: Command, ui: &Ui) -> Result<u8> {
             clap_complete::generate(shell, &mut Cli::command(), "pyro", &mut script);
             return write_stdout(&script).map(|()| 0);
         }
+        Command::Bench(args) => return bench::run(args, own_program()?, ui).await,
         Command::Contract if ui.json() => {
             return ui.print_json(&pyro_contract::document::contract()).map(|()| 0);
         }
@@ -59,6 +61,7 @@ pub(crate) async fn dispatch(command: Command, ui: &Ui) -> Result<u8> {
         Command::Supervise(_)
         | Command::Freeze(_)
         | Command::Warm(_)
+        | Command::Bench(_)
         | Command::Completions { .. }
         | Command::Contract => Ok(0),
     }

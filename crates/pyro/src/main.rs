@@ -1,5 +1,6 @@
 //! The command line: parses, asks the facade, shows. No logic of its own.
 
+mod bench;
 mod cli;
 mod commands;
 #[cfg(test)]

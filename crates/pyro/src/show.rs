@@ -1,6 +1,7 @@
 //! Results as a person reads them.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use pyro_contract::exec::{JournalCommand, Stream};
@@ -80,6 +81,10 @@ pub(crate) fn workspace(status: &WorkspaceStatus) -> String {
         rows.push(("stops at", stops_at.to_string()));
     }
     rows.push(("disk used", bytes(status.disk_used_bytes)));
+    if let Some(usage) = status.usage {
+        let cpu = Duration::from_millis(usage.cpu_ms);
+        rows.push(("takes", format!("{} memory, {cpu:.1?} of CPU", bytes(usage.memory_bytes))));
+    }
     if status.running_commands > 0 {
         rows.push(("running", format!("{} commands", status.running_commands)));
     }

@@ -13,6 +13,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{any, get, post};
 use futures_util::StreamExt as _;
+use pyro_contract::workspace::Usage;
 use pyro_contract::{Error, ErrorCode, Result};
 use tokio::net::UnixListener;
 
@@ -20,7 +21,7 @@ use super::{Ending, Shared, exec};
 use crate::home::WorkspaceDir;
 use crate::protocol::{
     EXEC, FREEZE, FreezeReport, HOLD, Hold, HoldReport, LiveStatus, MAX_FRAME, STATUS, STOP,
-    StopMode,
+    StopMode, USAGE,
 };
 
 /// Nobody may hold a machine's disk for longer, whatever it reads.
@@ -50,6 +51,7 @@ pub(super) fn bind(dir: &WorkspaceDir) -> Result<UnixListener> {
 pub(super) async fn serve(listener: UnixListener, shared: Arc<Shared>) -> Error {
     let router = Router::new()
         .route(STATUS, get(status))
+        .route(USAGE, get(usage))
         .route(STOP, post(stop))
         .route(HOLD, post(hold))
         .route(EXEC, any(open_exec))
@@ -63,6 +65,15 @@ pub(super) async fn serve(listener: UnixListener, shared: Arc<Shared>) -> Error 
 
 async fn status(State(shared): State<Arc<Shared>>) -> Json<LiveStatus> {
     Json(LiveStatus { running_commands: shared.vigil.count() })
+}
+
+async fn usage(State(shared): State<Arc<Shared>>) -> Json<Option<Usage>> {
+    let machine = shared.machine.usage().await;
+    let together = machine.ok().and_then(|usage| Some(usage + pyro_engine::Usage::own().ok()?));
+    Json(together.map(|usage| Usage {
+        cpu_ms: u64::try_from(usage.cpu.as_millis()).unwrap_or(u64::MAX),
+        memory_bytes: usage.memory_bytes,
+    }))
 }
 
 /// Answers at once; that the workspace is at rest is known by its lock being free.
