@@ -110,12 +110,13 @@ pub(crate) fn memory_share(pid: u32) -> io::Result<u64> {
     Ok(kib.ok_or(io::ErrorKind::InvalidData)? << 10)
 }
 
-/// Time in user mode and in the kernel, fields 14 and 15.
+/// Time in user mode and in the kernel, fields 14 and 15, and that of children that have ended,
+/// fields 16 and 17.
 fn cpu_ticks(stat: &[u8]) -> Option<u64> {
     let after_name = stat.iter().rposition(|&byte| byte == b')')? + 1;
     let fields = std::str::from_utf8(&stat[after_name..]).ok()?;
-    let mut fields = fields.split_ascii_whitespace().skip(14 - 3);
-    Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
+    let fields = fields.split_ascii_whitespace().skip(14 - 3).take(4);
+    fields.map(|ticks| ticks.parse::<u64>().ok()).sum()
 }
 
 /// See proc_pid_stat(5): the program's name, in parentheses, may hold anything.

@@ -373,6 +373,11 @@ fn prepare(maker: &Maker, beginning: &Beginning, spec: &MachineSpec) -> Result<P
     let numbers = held.0.iter().map(AsRawFd::as_raw_fd).collect();
     let jail = Jail::new(&spec.runtime_dir, &maker.program, spec.run_as, numbers)
         .map_err(EngineError::io("cannot prepare the machine's confinement"))?;
+    let jail = match maker.acceleration {
+        Acceleration::Hardware => jail,
+        // What an emulator translates is scattered; its guest gains nothing from large pages.
+        Acceleration::Emulated => jail.with_small_pages(),
+    };
     Ok(Prepared { command, jail, held, host: Host { agent, monitor, console, errors }, state })
 }
 

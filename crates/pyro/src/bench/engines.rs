@@ -281,12 +281,12 @@ async fn nothing(pyro: &Pyro, workspace: &WorkspaceRef) -> Result<()> {
     Ok(())
 }
 
-/// Processor time of this process so far, in user mode and in the kernel: fields 14 and 15 of
+/// Processor time of this process and of its children that have ended: fields 14 to 17 of
 /// proc_pid_stat(5), in hundredths of a second on every Linux that pyro runs on.
 fn own_cpu() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
-    let ticks: u64 = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    let ticks: u64 = fields.skip(11).take(4).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
     Duration::from_millis(ticks * 10)
 }
 

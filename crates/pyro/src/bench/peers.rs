@@ -1,9 +1,9 @@
 //! The same work by others, where they are installed: on the same root filesystem, in the same run.
 
 use std::path::Path;
+use std::process::Stdio;
 
-use pyro_contract::environment::EnvironmentRef;
-use pyro_contract::{Error, Result};
+use pyro_contract::{Error, ErrorCode, Result};
 use serde::Serialize;
 use tokio::process::Command;
 
@@ -39,7 +39,7 @@ pub(super) async fn measure(bench: &Bench<'_>, report: &mut Report) -> Result<()
     let temp = tempfile::tempdir()
         .map_err(|error| Error::io("cannot make a temporary directory", &error))?;
     let root = temp.path().join("root");
-    if let Err(error) = unpack(bench, &bench.environment, &root).await {
+    if let Err(error) = unpack(bench, &root).await {
         report.skipped.push(format!("peers: {}", error.message));
         return Ok(());
     }
@@ -119,21 +119,25 @@ async fn version(program: &str) -> Option<String> {
 }
 
 /// The environment as a directory, taken out of a workspace.
-async fn unpack(bench: &Bench<'_>, environment: &EnvironmentRef, root: &Path) -> Result<()> {
-    let pyro = || {
-        let mut command = Command::new(bench.program);
-        command.arg("--quiet");
-        command
+async fn unpack(bench: &Bench<'_>, root: &Path) -> Result<()> {
+    let failed = |error: std::io::Error| Error::io("cannot unpack the environment", &error);
+    std::fs::create_dir(root).map_err(failed)?;
+    let mut packing = Command::new(bench.program)
+        .args(["--quiet", "run", bench.environment.as_str()])
+        .args(["--", "tar", "-C", "/", "--one-file-system", "-c", "."])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(failed)?;
+    let archive: Stdio = match packing.stdout.take() {
+        Some(stdout) => stdout.try_into().map_err(failed)?,
+        None => Stdio::null(),
     };
-    let name = format!("bench-{}", std::process::id());
-    let mut create = pyro();
-    create.args(["workspace", "create", environment.as_str(), "--name", &name]);
-    command_time(create).await?;
-    let mut export = pyro();
-    export.args(["workspace", "export", &name, "/", "--output"]).arg(root);
-    let exported = command_time(export).await;
-    let mut delete = pyro();
-    delete.args(["workspace", "delete", &name]);
-    command_time(delete).await?;
-    exported.map(drop)
+    let unpacked = Command::new("tar").arg("-C").arg(root).arg("-x").stdin(archive).status().await;
+    let packed = packing.wait().await;
+    if unpacked.map_err(failed)?.success() && packed.map_err(failed)?.success() {
+        return Ok(());
+    }
+    Err(Error::new(ErrorCode::MachineFailed, "the environment could not be unpacked"))
 }
