@@ -78,6 +78,50 @@ pub(crate) fn async_fd(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     unsafe { AsyncFd::register(fd) }.map_err(io::Error::from)
 }
 
+/// `struct clone_args` of `linux/sched.h`.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArguments {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// `CLONE_INTO_CGROUP` of `linux/sched.h`.
+const INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// fork(2), into the cgroup whose directory is given, if one is.
+///
+/// # Safety
+/// As for fork(2) in a process of several threads: the child may only do what is
+/// async-signal-safe (signal-safety(7)).
+pub(crate) unsafe fn fork(cgroup: Option<BorrowedFd<'_>>) -> io::Result<i32> {
+    let Some(cgroup) = cgroup else {
+        // SAFETY: the caller's promise.
+        let pid = unsafe { libc::fork() };
+        return if pid == -1 { Err(io::Error::last_os_error()) } else { Ok(pid) };
+    };
+    let arguments = CloneArguments {
+        flags: INTO_CGROUP,
+        exit_signal: libc::SIGCHLD as u64,
+        cgroup: cgroup.as_raw_fd() as u64,
+        ..CloneArguments::default()
+    };
+    // SAFETY: the kernel reads one `clone_args` of the size given; the rest is the caller's promise.
+    let pid = unsafe {
+        libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<CloneArguments>())
+    };
+    if pid == -1 { Err(io::Error::last_os_error()) } else { Ok(pid as i32) }
+}
+
 /// kill(2): a process, or the group `-target`, or with -1 all but PID 1.
 pub(crate) fn kill(target: i32, signal: i32) -> io::Result<()> {
     // SAFETY: kill has no memory arguments; a wrong number is an error.

@@ -167,6 +167,12 @@ pub(super) struct Cgroups {
     pub(super) notes: Vec<String>,
 }
 
+/// See [`Cgroups::birthplaces`].
+pub(super) struct Birthplaces {
+    pub(super) keeper: OwnedFd,
+    pub(super) machine: OwnedFd,
+}
+
 /// A cgroup directory that somebody else may have to remove: its parent, and its name there.
 pub(super) struct Leftover {
     pub(super) parent: OwnedFd,
@@ -266,11 +272,19 @@ impl Cgroups {
         path.is_dir().then_some(path)
     }
 
-    /// Files that move whoever writes `0` to them into the cgroups.
+    /// Files that move the thread that writes `0` to them into the cgroups of v1. A thread that
+    /// moves itself waits for nobody; a process would, some milliseconds for each.
     pub(super) fn entrances(&self) -> io::Result<Vec<OwnedFd>> {
         let split = self.layout.split.iter().map(|(_, parent)| parent.join(&self.name));
-        let unified = self.layout.unified.iter().map(|top| top.join(&self.name).join(KEEPER));
-        procs(split.chain(unified))
+        let open = |own: PathBuf| Ok(File::options().write(true).open(own.join("tasks"))?.into());
+        split.filter(|own| own.is_dir()).map(open).collect()
+    }
+
+    /// The directories of v2 that the keeper and the container are born in.
+    pub(super) fn birthplaces(&self) -> io::Result<Option<Birthplaces>> {
+        let Some(machine) = self.machine() else { return Ok(None) };
+        let keeper = File::open(machine.with_file_name(KEEPER))?.into();
+        Ok(Some(Birthplaces { keeper, machine: File::open(machine)?.into() }))
     }
 
     /// Files that move whoever writes `0` to them out again.

@@ -15,6 +15,7 @@ use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+use super::cgroup::Birthplaces;
 use super::runtime::FIRST_FD;
 use super::stage::{PID_FILE, Stage};
 
@@ -29,7 +30,11 @@ pub(super) struct Script {
     pub(super) console: OwnedFd,
     /// The keeper's end of the socket to its owner.
     pub(super) control: OwnedFd,
-    /// `cgroup.procs` of the container's cgroups, and of those that the owner is in.
+    /// The keeper's and the container's cgroup in v2, and whether the runtime, too, is born in the
+    /// latter.
+    pub(super) birthplaces: Option<Birthplaces>,
+    pub(super) runtime_in_machine: bool,
+    /// `tasks` of the container's cgroups in v1, and `cgroup.procs` of those that the owner is in.
     pub(super) entrances: Vec<OwnedFd>,
     pub(super) exits: Vec<OwnedFd>,
     /// Whether to wait for the project, a detached mount that comes through the socket, before the
@@ -66,19 +71,15 @@ pub(super) fn start(script: &Script) -> io::Result<u32> {
         let (mut all, mut before) = (zeroed(), zeroed());
         libc::sigfillset(&raw mut all);
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
-        let flags = libc::CLONE_NEWPID
-            | libc::CLONE_NEWNS
-            | libc::CLONE_NEWIPC
-            | libc::CLONE_NEWUTS
-            | libc::SIGCHLD;
-        let none = 0_u64;
-        let pid = libc::syscall(libc::SYS_clone, libc::c_long::from(flags), none, none, none, none);
-        if pid == 0 {
+        let namespaces =
+            libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+        let birthplace = script.birthplaces.as_ref().map(|places| places.keeper.as_raw_fd());
+        let pid = fork(namespaces, birthplace);
+        if matches!(pid, Ok(0)) {
             script.perform(&argv, &keep);
         }
-        let error = io::Error::last_os_error();
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
-        if pid == -1 { Err(error) } else { Ok(pid as u32) }
+        pid.map(|pid| pid as u32)
     }
 }
 
@@ -88,6 +89,9 @@ impl Script {
         let own = [&self.console, &self.control].into_iter();
         let lists = own.chain(&self.passed).chain(&self.entrances).chain(&self.exits);
         let mut kept: Vec<RawFd> = lists.map(AsRawFd::as_raw_fd).collect();
+        if let Some(places) = &self.birthplaces {
+            kept.extend([places.keeper.as_raw_fd(), places.machine.as_raw_fd()]);
+        }
         kept.extend(self.leftovers.iter().map(|(parent, _)| parent.as_raw_fd()));
         kept.extend(self.stage.descriptors());
         kept.sort_unstable();
@@ -171,14 +175,11 @@ impl Script {
 
     /// Runs the OCI runtime; the container's process, unless the runtime failed and said why.
     fn run_runtime(&self, argv: &[*const libc::c_char]) -> io::Result<Option<libc::pid_t>> {
-        let flags = libc::c_long::from(libc::SIGCHLD);
-        let none = 0_u64;
-        // SAFETY: a raw fork of a process with one thread; the child calls only `become_runtime`.
-        let child = unsafe { libc::syscall(libc::SYS_clone, flags, none, none, none, none) };
-        match child {
-            -1 => return Err(io::Error::last_os_error()),
-            0 => self.become_runtime(argv),
-            _ => {}
+        let machine = self.birthplaces.as_ref().filter(|_| self.runtime_in_machine);
+        // SAFETY: this process has one thread; the child calls only `become_runtime`.
+        let child = unsafe { fork(0, machine.map(|places| places.machine.as_raw_fd())) }?;
+        if child == 0 {
+            self.become_runtime(argv);
         }
         loop {
             let mut status = 0;
@@ -187,7 +188,7 @@ impl Script {
             if ended == -1 {
                 return Err(io::Error::last_os_error());
             }
-            if i64::from(ended) == child {
+            if ended == child {
                 return if status == 0 { self.present() } else { Ok(None) };
             }
         }
@@ -304,6 +305,44 @@ impl Script {
 
 /// Where the project belongs in the root that the runtime is given.
 const PROJECT: &CStr = c"/bundle/rootfs/workspace";
+
+/// `struct clone_args` of `linux/sched.h`.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArguments {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// `CLONE_INTO_CGROUP` of `linux/sched.h`.
+const INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// fork(2) into new namespaces, and into the cgroup of v2 whose directory is open as `cgroup`.
+///
+/// # Safety
+/// As fork(2): the child may only make system calls on memory that was made before.
+unsafe fn fork(namespaces: libc::c_int, cgroup: Option<RawFd>) -> io::Result<libc::pid_t> {
+    let arguments = CloneArguments {
+        flags: namespaces as u64 | cgroup.map_or(0, |_| INTO_CGROUP),
+        exit_signal: libc::SIGCHLD as u64,
+        cgroup: cgroup.map_or(0, |fd| fd as u64),
+        ..CloneArguments::default()
+    };
+    // SAFETY: the kernel reads one `clone_args` of the size given.
+    let pid = unsafe {
+        libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<CloneArguments>())
+    };
+    if pid == -1 { Err(io::Error::last_os_error()) } else { Ok(pid as libc::pid_t) }
+}
 
 fn close_all_but(keep: &[RawFd]) {
     let mut next = 3;

@@ -419,6 +419,8 @@ fn start(runtime: &Runtime, spec: &MachineSpec) -> Result<Started> {
             passed,
             console: console_fd,
             control: control_fd,
+            birthplaces: cgroups.birthplaces()?,
+            runtime_in_machine: !runtime.moves_into_cgroup(),
             entrances: cgroups.entrances()?,
             exits: cgroups.exits()?,
             waits: !runtime.takes_mounts_while_running(),

@@ -22,8 +22,10 @@ pub(super) const FIRST_FD: i32 = 3;
 /// How a runtime likes to be spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
-    /// The command line of `runc`, which `crun` and most others follow.
+    /// The command line of `runc`, which most others follow.
     Runc,
+    /// `crun`: the same, but it can be told to leave the cgroups alone, which it is started in.
+    Crun,
     /// gVisor's: a kernel of its own, in user space.
     Runsc,
 }
@@ -43,25 +45,36 @@ impl Runtime {
             None => KNOWN.iter().find_map(|(name, _)| find_program(name))?,
         };
         // Debian's alternatives and Nix's wrappers are links; what they lead to has the name.
-        let named = |path: &Path| {
-            path.file_name().is_some_and(|name| name.to_string_lossy().contains("runsc"))
+        let named = |path: &Path, part: &str| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().contains(part))
         };
         let real = std::fs::canonicalize(&program).unwrap_or_else(|_| program.clone());
-        let gvisor = named(&program) || named(&real);
-        let dialect = if gvisor { Dialect::Runsc } else { Dialect::Runc };
+        let is = |part| named(&program, part) || named(&real, part);
+        let dialect = match (is("runsc"), is("crun")) {
+            (true, _) => Dialect::Runsc,
+            (false, true) => Dialect::Crun,
+            (false, false) => Dialect::Runc,
+        };
         Some(Self { program: real, dialect })
     }
 
     pub(super) fn isolation(&self) -> Isolation {
         match self.dialect {
-            Dialect::Runc => Isolation::SharedKernel,
+            Dialect::Runc | Dialect::Crun => Isolation::SharedKernel,
             Dialect::Runsc => Isolation::UserKernel,
         }
     }
 
     /// True if the container's mounts are the host kernel's, which can add one while it runs.
     pub(super) fn takes_mounts_while_running(&self) -> bool {
-        self.dialect == Dialect::Runc
+        self.dialect != Dialect::Runsc
+    }
+
+    /// True if the runtime puts the container into the cgroup that it is told; otherwise the
+    /// container stays where the runtime was started. Moving waits for a grace period of RCU, some
+    /// milliseconds, so starting in the right place is better.
+    pub(super) fn moves_into_cgroup(&self) -> bool {
+        self.dialect != Dialect::Crun
     }
 
     /// The whole command line that starts a container and then returns. `fds` are passed on, from
@@ -70,7 +83,10 @@ impl Runtime {
         let program = self.program.display().to_string();
         let mut words = vec![program, "--root".into(), stage::RUNTIME_STATE.into()];
         match self.dialect {
-            Dialect::Runc => {
+            Dialect::Runc | Dialect::Crun => {
+                if self.dialect == Dialect::Crun {
+                    words.push("--cgroup-manager=disabled".into());
+                }
                 words.push("run".into());
                 words.extend(["--preserve-fds".into(), fds.to_string()]);
             }
@@ -107,6 +123,8 @@ mod tests {
         let runc = words(Dialect::Runc);
         assert!(runc.starts_with("/usr/bin/x --root ") && runc.ends_with(" pyro"), "{runc}");
         assert!(runc.contains(" run --preserve-fds 2 --detach "), "{runc}");
+        let crun = words(Dialect::Crun);
+        assert!(crun.contains(" --cgroup-manager=disabled run --preserve-fds 2 "), "{crun}");
         let runsc = words(Dialect::Runsc);
         assert!(runsc.contains("--network=none") && !runsc.contains("preserve"), "{runsc}");
         assert!(runsc.contains(" run --pass-fd=3:3 --pass-fd=4:4 --detach "), "{runsc}");

@@ -51,16 +51,21 @@ impl Cgroups {
     /// the host's choice: without memory control `machine_events` has to tell who died of it.
     pub(crate) fn set_up_in_container(mount: &Path, machine_events: Option<File>) -> Option<Self> {
         let parent = mount.join("pyro");
-        let agent = mount.join("agent");
-        let made = fs::create_dir_all(&parent)
-            .and_then(|()| fs::create_dir_all(&agent))
-            .and_then(|()| fs::write(agent.join("cgroup.procs"), "0"));
-        if let Err(error) = made {
+        if let Err(error) = fs::create_dir_all(&parent) {
             log::line(&format!("commands have no cgroups: {error}"));
             return None;
         }
-        let controlled = fs::write(mount.join("cgroup.subtree_control"), "+memory")
-            .and_then(|()| fs::write(parent.join("cgroup.subtree_control"), "+memory"));
+        let controllers = fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
+        let controlled = if controllers.split_whitespace().any(|name| name == "memory") {
+            let agent = mount.join("agent");
+            fs::create_dir_all(&agent)
+                .and_then(|()| fs::write(agent.join("cgroup.procs"), "0"))
+                .and_then(|()| fs::write(mount.join("cgroup.subtree_control"), "+memory"))
+                .and_then(|()| fs::write(parent.join("cgroup.subtree_control"), "+memory"))
+        } else {
+            // Moving would take some milliseconds, for nothing.
+            Err(std::io::ErrorKind::Unsupported.into())
+        };
         if controlled.is_err() && machine_events.is_none() {
             log::line("a command that dies for lack of memory will not be known as such");
         }
@@ -99,6 +104,12 @@ pub(crate) struct Cgroup {
 }
 
 impl Cgroup {
+    /// Its directory, for a process to be born in it. Moving one waits for a grace period of RCU,
+    /// about 10 ms, unless the hierarchy is mounted with `favordynmods`, which is the host's to say.
+    pub(crate) fn birthplace(&self) -> std::io::Result<File> {
+        File::open(&self.path)
+    }
+
     /// Writing `0` to this moves the writer in.
     pub(crate) fn entrance(&self) -> std::io::Result<File> {
         OpenOptions::new().write(true).open(self.path.join("cgroup.procs"))

@@ -9,7 +9,7 @@
 use std::ffi::{CStr, CString, NulError, OsStr};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use pyro_wire::v1::exec_failed::Reason;
@@ -74,7 +74,11 @@ fn fork(
     } else {
         (File::open("/dev/null")?.into(), None)
     };
-    let entrance = cgroup.map(Cgroup::entrance).transpose()?;
+    let (entrance, birthplace) = match (cgroup, sys::is_in_container()) {
+        (Some(cgroup), true) => (None, Some(cgroup.birthplace()?)),
+        (Some(cgroup), false) => (Some(cgroup.entrance()?), None),
+        (None, _) => (None, None),
+    };
     let ends = Ends { input, out, err, report, entrance };
     let stdout = pipe::Receiver::from_owned_fd(stdout)?;
     let stderr = pipe::Receiver::from_owned_fd(stderr)?;
@@ -82,8 +86,7 @@ fn fork(
     let (pid, ended) = reaper.spawn(|| {
         // SAFETY: in the child, which has one thread and copies of locks that others may hold, only
         // `Script::perform` runs, which is async-signal-safe (signal-safety(7)) and never returns.
-        match unsafe { libc::fork() } {
-            -1 => Err(io::Error::last_os_error()),
+        match unsafe { sys::fork(birthplace.as_ref().map(AsFd::as_fd)) }? {
             0 => script.perform(&ends),
             pid => Ok(pid),
         }
@@ -166,6 +169,7 @@ impl Script {
         }
         if let Some(processes) = self.in_container {
             privileges::limit_processes(processes)?;
+            privileges::forbid_clone3()?;
             privileges::give_up()?;
         }
         // SAFETY: no memory is passed but a signal set that lives through its calls.

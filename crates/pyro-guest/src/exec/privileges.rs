@@ -71,6 +71,35 @@ pub(crate) fn give_up() -> io::Result<()> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Takes clone3(2) away, for good, as if the kernel did not have it. Its flags, which may ask for a
+/// new user namespace, are in memory, where no filter sees them; programs take clone(2) instead,
+/// whose flags the container's own filter checks. Only the agent needs it, to start commands.
+pub(crate) fn forbid_clone3() -> io::Result<()> {
+    /// The same on every architecture; x32 adds [`X32`].
+    const CLONE3: u32 = 435;
+    const X32: u32 = 0x4000_0000;
+    /// See seccomp(2) and `linux/bpf_common.h`.
+    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
+    const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    let step = |code, jt, k| libc::sock_filter { code, jt, jf: 0, k };
+    let mut program = [
+        // The number of the call is the first thing in `struct seccomp_data`.
+        step(LOAD, 0, 0),
+        step(AND, 0, !X32),
+        step(IF_EQUAL, 1, CLONE3),
+        step(RETURN, 0, libc::SECCOMP_RET_ALLOW),
+        step(RETURN, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
+    ];
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: the kernel reads one `sock_fprog` and the steps that it points to during the call.
+    let result = unsafe {
+        libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program, 0, 0)
+    };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// The most processes that the user of a command may have, so that a fork bomb leaves the agent
 /// some. Inherited; in a container not even root can raise it again.
 pub(crate) fn limit_processes(most: u64) -> io::Result<()> {
