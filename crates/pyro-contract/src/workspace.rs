@@ -15,18 +15,21 @@ use crate::name::{EnvVar, Name, WorkspaceId, WorkspaceName};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EngineKind {
+    /// A virtual machine on hardware virtualization, run by Firecracker.
+    Firecracker,
     /// A virtual machine run by QEMU, on hardware virtualization or emulated.
     Qemu,
 }
 
 impl EngineKind {
     /// Every engine of this build.
-    pub const ALL: &[Self] = &[Self::Qemu];
+    pub const ALL: &[Self] = &[Self::Firecracker, Self::Qemu];
 
     /// The name as users write it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Firecracker => "firecracker",
             Self::Qemu => "qemu",
         }
     }
@@ -45,6 +48,8 @@ pub enum EngineChoice {
     /// The strongest isolation that this host can run; never silently less than a virtual machine.
     #[default]
     Auto,
+    /// Firecracker and nothing else.
+    Firecracker,
     /// QEMU and nothing else.
     Qemu,
 }
@@ -53,6 +58,7 @@ impl std::fmt::Display for EngineChoice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Auto => "auto",
+            Self::Firecracker => "firecracker",
             Self::Qemu => "qemu",
         })
     }
@@ -64,12 +70,16 @@ impl FromStr for EngineChoice {
     fn from_str(text: &str) -> Result<Self, Error> {
         match text {
             "auto" => Ok(Self::Auto),
+            "firecracker" => Ok(Self::Firecracker),
             "qemu" => Ok(Self::Qemu),
             other => Err(Error::new(
                 ErrorCode::InvalidArgument,
                 format!("there is no engine named {other:?}"),
             )
-            .with_hint("this build has: auto, qemu")),
+            .with_hint(format!(
+                "this build has: auto, {}",
+                EngineKind::ALL.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ")
+            ))),
         }
     }
 }

@@ -8,12 +8,15 @@
 mod console;
 mod disk;
 mod error;
+mod files;
+pub mod firecracker;
 mod jail;
 pub mod kvm;
 mod packed;
 mod process;
 mod program;
 pub mod qemu;
+mod readiness;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

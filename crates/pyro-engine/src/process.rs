@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use crate::Usage;
 use crate::jail::Jail;
 
-/// A started process.
+/// A started process. Dropping it kills it.
 pub(crate) struct Process {
     pub(crate) pid: u32,
     /// Field 22 of `/proc/PID/stat`: with it the pid is unique until the next boot.
@@ -88,6 +88,12 @@ impl Process {
     /// SIGKILL. Ending twice does no harm: the handle never means another process.
     pub(crate) fn kill(&self) {
         let _ = pidfd_send_signal(&self.handle, Signal::KILL);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 

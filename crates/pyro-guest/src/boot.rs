@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -11,7 +12,7 @@ use crate::disks::ByHand;
 use crate::exec::Cgroups;
 use crate::freeze::Disk;
 use crate::project::Project;
-use crate::transport::Transport;
+use crate::transport::Channel;
 use crate::uevent::Uevents;
 use crate::{root, sys};
 
@@ -51,7 +52,9 @@ impl<T, E: Into<io::Error>> Attempt<T> for std::result::Result<T, E> {
 
 /// What the booted machine hands to the server.
 pub(crate) struct Machine {
-    pub(crate) transport: Transport,
+    pub(crate) channel: Channel,
+    /// The directory of the device nodes.
+    pub(crate) devices: OwnedFd,
     pub(crate) disk: Disk,
     pub(crate) project: Project,
     pub(crate) cgroups: Option<Cgroups>,
@@ -65,8 +68,8 @@ pub(crate) fn boot() -> Result<Machine> {
     // The driver asks the host for its ports' names and does not wait for the answer; the disks
     // are mounted meanwhile.
     let disk = root::mount_disks(&uevents)?;
-    let port = Transport::find_port(&uevents, PORT)
-        .attempt(|| format!("cannot find the virtio-serial port {PORT:?}"))?;
+    let channel = Channel::find(&uevents, PORT)
+        .attempt(|| format!("cannot find the virtio-serial port {PORT:?}, nor a vsock device"))?;
     let outside = root::enter()?;
     settle()?;
     let devices = outside
@@ -74,7 +77,8 @@ pub(crate) fn boot() -> Result<Machine> {
         .try_clone()
         .attempt(|| "cannot keep the directory of the devices".into())?;
     Ok(Machine {
-        transport: Transport::port(devices, port),
+        channel,
+        devices,
         disk,
         project: Project::new(outside.mounts, outside.devices, uevents),
         cgroups: Cgroups::set_up(Path::new("/sys/fs/cgroup")),

@@ -1,7 +1,8 @@
 //! The byte stream to the host.
 //!
-//! Each engine has its own kind; all that the rest of the agent sees is a [`Stream`]. At present
-//! there is the virtio-serial port of QEMU machines.
+//! Each engine has its own kind; all that the rest of the agent sees is a [`Stream`]. QEMU's machines
+//! have a virtio-serial port, firecracker's a vsock device (vsock(7)); whichever the kernel announces
+//! is it.
 
 use std::fs;
 use std::io;
@@ -15,22 +16,43 @@ use rustix::fs::{Mode, OFlags};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::sys;
 use crate::uevent::Uevents;
+use crate::{log, sys};
 
-/// How long the host's port may take to be announced.
+/// How long the host's channel may take to be announced.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The vsock port that the agent listens on, and the host's that it knocks at once it does. Part of
+/// the protocol: the engine that has vsock says the same.
+const VSOCK_PORT: u32 = 52;
+
+/// What the engine that cannot tell a power-off from a reset waits for on the console.
+const GOODBYE: &str = "powers off";
+
+/// What the host gave this machine to be reached by.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Channel {
+    /// The device node of a virtio-serial port.
+    Port(String),
+    /// A vsock device.
+    Vsock,
+}
 
 /// Where hosts come from.
 pub(crate) enum Transport {
     /// A virtio-serial port: the directory of its device node and the node's name.
     Port { devices: OwnedFd, node: String },
+    /// A listening vsock.
+    Vsock(AsyncFd<OwnedFd>),
 }
 
-impl Transport {
-    /// The device node of the virtio-serial port that the engine gave this name.
-    pub(crate) fn find_port(uevents: &Uevents, name: &str) -> io::Result<String> {
+impl Channel {
+    /// Waits for the virtio-serial port that the engine gave this name, or for a vsock device.
+    pub(crate) fn find(uevents: &Uevents, name: &str) -> io::Result<Self> {
         uevents.wait_for(PATIENCE, || {
+            if has_vsock()? {
+                return Ok(Some(Self::Vsock));
+            }
             // Absent until the driver has found its first port.
             let Ok(ports) = fs::read_dir("/sys/class/virtio-ports") else { return Ok(None) };
             for port in ports {
@@ -38,15 +60,52 @@ impl Transport {
                 // A port's name arrives after the port does.
                 let Ok(found) = fs::read_to_string(port.path().join("name")) else { continue };
                 if found.trim_end() == name {
-                    return Ok(port.file_name().into_string().ok());
+                    return Ok(port.file_name().into_string().ok().map(Self::Port));
                 }
             }
             Ok(None)
         })
     }
+}
 
-    pub(crate) fn port(devices: OwnedFd, node: String) -> Self {
-        Self::Port { devices, node }
+/// True once the driver has taken a vsock device: the kernel names no class for them.
+fn has_vsock() -> io::Result<bool> {
+    let Ok(bound) = fs::read_dir("/sys/bus/virtio/drivers/vmw_vsock_virtio_transport") else {
+        return Ok(false);
+    };
+    for entry in bound {
+        if entry?.file_name().to_string_lossy().starts_with("virtio") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+impl Transport {
+    /// Opens the channel; `devices` is the directory of the device nodes. Within the runtime.
+    pub(crate) fn open(channel: Channel, devices: OwnedFd) -> io::Result<Self> {
+        match channel {
+            Channel::Port(node) => Ok(Self::Port { devices, node }),
+            Channel::Vsock => {
+                let listening = sys::async_fd(sys::vsock_listen(VSOCK_PORT)?)?;
+                // The host waits for this instead of asking again and again. One that does not, or
+                // that froze this machine meanwhile, connects all the same.
+                let _ = sys::vsock_knock(VSOCK_PORT);
+                Ok(Self::Vsock(listening))
+            }
+        }
+    }
+
+    /// Ends the machine as one that is done.
+    pub(crate) fn power_off(&self) -> ! {
+        match self {
+            Self::Port { .. } => sys::power_off(),
+            // Firecracker has no power switch: it ends when the machine resets itself.
+            Self::Vsock(_) => {
+                log::line(GOODBYE);
+                sys::reset()
+            }
+        }
     }
 
     /// Waits for a host. The stream before it must have been dropped: a port opens only once.
@@ -58,8 +117,28 @@ impl Transport {
                 until_host_is_there(&port).await?;
                 Ok(Stream(sys::async_fd(port)?))
             }
+            Self::Vsock(listening) => loop {
+                let mut ready = listening.readable().await?;
+                match ready.try_io(|listening| sys::vsock_accept(listening.as_fd())) {
+                    Ok(Ok(Some(stream))) => return Ok(Stream(sys::async_fd(stream)?)),
+                    // Not from the host, or gone before it was looked at.
+                    Ok(Ok(None)) | Err(_) => {}
+                    Ok(Err(error)) if is_passing(&error) => {}
+                    Ok(Err(error)) => return Err(error),
+                }
+            },
         }
     }
+}
+
+/// Of one connection, not of the listener; see accept(2).
+fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::Interrupted
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+    )
 }
 
 /// Waits until the port no longer reports a hang-up.
@@ -131,7 +210,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // A port has no half-close; dropping it closes it.
+        // A port has no half-close, and a vsock needs none; dropping it closes it.
         Poll::Ready(Ok(()))
     }
 }

@@ -316,7 +316,7 @@ pub(crate) struct MachineArgs {
 /// What a machine is like.
 #[derive(Debug, Args)]
 pub(crate) struct KindArgs {
-    /// What isolates it: auto, qemu [default: auto, unless configured]
+    /// What isolates it: auto, firecracker, qemu [default: auto, unless configured]
     #[arg(long, value_parser = parse::<EngineChoice>)]
     pub(crate) engine: Option<EngineChoice>,
     /// Virtual CPUs [default: 1, unless configured]
