@@ -114,12 +114,16 @@ pub(crate) fn vsock_listen(port: u32) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Connects to a port of the host and hangs up. The host's side answers at once, or refuses.
-pub(crate) fn vsock_knock(port: u32) -> io::Result<()> {
+/// Connects to a port of the host. Blocks for two seconds at most (vsock(7),
+/// `SO_VM_SOCKETS_CONNECT_TIMEOUT`); usually the host's side accepts at once, or refuses.
+pub(crate) fn vsock_knock(port: u32) -> io::Result<OwnedFd> {
     let socket = vsock(0)?;
     let address = vsock_address(libc::VMADDR_CID_HOST, port);
     // SAFETY: the address is a live `sockaddr_vm` of the length that is named, and only read.
-    check(unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), VSOCK_ADDRESS) })
+    check(unsafe {
+        libc::connect(socket.as_raw_fd(), (&raw const address).cast(), VSOCK_ADDRESS)
+    })?;
+    Ok(socket)
 }
 
 /// A connection from the host; `None` for one from anybody else.

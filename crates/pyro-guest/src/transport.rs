@@ -22,8 +22,8 @@ use crate::{log, sys};
 /// How long the host's channel may take to be announced.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The vsock port that the agent listens on, and the host's that it knocks at once it does. Part of
-/// the protocol: the engine that has vsock says the same.
+/// The vsock port that the agent listens on, and the host's that it knocks at. Part of the protocol:
+/// the engine that has vsock says the same.
 const VSOCK_PORT: u32 = 52;
 
 /// What the engine that cannot tell a power-off from a reset waits for on the console.
@@ -42,8 +42,12 @@ pub(crate) enum Channel {
 pub(crate) enum Transport {
     /// A virtio-serial port: the directory of its device node and the node's name.
     Port { devices: OwnedFd, node: String },
-    /// A listening vsock.
-    Vsock(AsyncFd<OwnedFd>),
+    /// A listening vsock, and the knock at the host's, which is held.
+    ///
+    /// A machine that is restored from a snapshot loses its connections: the host tells its driver
+    /// so, and whatever is connected before that was heard is lost as well. The knock is lost then,
+    /// too, and the agent knocks again: so the host knows when it can connect.
+    Vsock { listening: AsyncFd<OwnedFd>, knock: Option<AsyncFd<OwnedFd>> },
 }
 
 impl Channel {
@@ -88,10 +92,7 @@ impl Transport {
             Channel::Port(node) => Ok(Self::Port { devices, node }),
             Channel::Vsock => {
                 let listening = sys::async_fd(sys::vsock_listen(VSOCK_PORT)?)?;
-                // The host waits for this instead of asking again and again. One that does not, or
-                // that froze this machine meanwhile, connects all the same.
-                let _ = sys::vsock_knock(VSOCK_PORT);
-                Ok(Self::Vsock(listening))
+                Ok(Self::Vsock { listening, knock: knock() })
             }
         }
     }
@@ -101,7 +102,7 @@ impl Transport {
         match self {
             Self::Port { .. } => sys::power_off(),
             // Firecracker has no power switch: it ends when the machine resets itself.
-            Self::Vsock(_) => {
+            Self::Vsock { .. } => {
                 log::line(GOODBYE);
                 sys::reset()
             }
@@ -117,17 +118,37 @@ impl Transport {
                 until_host_is_there(&port).await?;
                 Ok(Stream(sys::async_fd(port)?))
             }
-            Self::Vsock(listening) => loop {
-                let mut ready = listening.readable().await?;
-                match ready.try_io(|listening| sys::vsock_accept(listening.as_fd())) {
-                    Ok(Ok(Some(stream))) => return Ok(Stream(sys::async_fd(stream)?)),
-                    // Not from the host, or gone before it was looked at.
-                    Ok(Ok(None)) | Err(_) => {}
-                    Ok(Err(error)) if is_passing(&error) => {}
-                    Ok(Err(error)) => return Err(error),
+            Self::Vsock { listening, knock } => loop {
+                tokio::select! {
+                    ready = listening.readable() => {
+                        let accepted =
+                            ready?.try_io(|listening| sys::vsock_accept(listening.as_fd()));
+                        match accepted {
+                            Ok(Ok(Some(stream))) => return Ok(Stream(sys::async_fd(stream)?)),
+                            // Not from the host, or gone before it was looked at.
+                            Ok(Ok(None)) | Err(_) => {}
+                            Ok(Err(error)) if is_passing(&error) => {}
+                            Ok(Err(error)) => return Err(error),
+                        }
+                    }
+                    () = lost(knock.as_ref()) => *knock = self::knock(),
                 }
             },
         }
+    }
+}
+
+/// The host need not hear it; one that does not is told nothing, and connects all the same.
+fn knock() -> Option<AsyncFd<OwnedFd>> {
+    sys::vsock_knock(VSOCK_PORT).and_then(sys::async_fd).ok()
+}
+
+/// Resolves when the host has hung up, or the connection was lost with the machine's past. Nothing is
+/// ever sent on it.
+async fn lost(knock: Option<&AsyncFd<OwnedFd>>) {
+    match knock {
+        Some(knock) => drop(knock.readable().await),
+        None => std::future::pending().await,
     }
 }
 

@@ -4,7 +4,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -54,20 +55,12 @@ pub(super) struct FirecrackerMachine {
     process: Process,
     api: Api,
     own: Arc<Own>,
-    agent: Mutex<Option<Agent>>,
+    taken: AtomicBool,
+    /// Whether the agent can be connected to: it has booted, or knows that it was restored.
     listens: watch::Receiver<bool>,
-    resumed: watch::Sender<bool>,
+    knock: JoinHandle<()>,
     console: Tail,
     exit: watch::Receiver<Option<Exit>>,
-}
-
-/// What the first connection to the agent waits for.
-enum Agent {
-    /// A machine that boots: its agent's knock.
-    Knock,
-    /// A machine that was restored: to be let go. A connection from before may be lost with those
-    /// of the template.
-    Resume,
 }
 
 impl FirecrackerMachine {
@@ -78,7 +71,7 @@ impl FirecrackerMachine {
         own.lend_copy(own::INITRAMFS, &spec.image.initramfs)?;
         own.lend_shared(own::ENVIRONMENT, &spec.image.environment)?;
         own.lend_own(own::STORAGE, &spec.storage)?;
-        let machine = Self::start(program, own, spec, Agent::Knock).await?;
+        let machine = Self::start(program, own, spec).await?;
         machine.describe(spec).await?;
         machine.order(machine.api.start()).await?;
         Ok(machine)
@@ -92,7 +85,7 @@ impl FirecrackerMachine {
         own.lend_shared(own::MEMORY, &files.memory).map_err(damaged)?;
         own.lend_shared(own::ENVIRONMENT, &spec.image.environment)?;
         own.lend_own(own::STORAGE, &spec.storage)?;
-        let machine = Self::start(program, own, spec, Agent::Resume).await?;
+        let machine = Self::start(program, own, spec).await?;
         let loaded = machine.api.load_snapshot(own::STATE, own::MEMORY);
         machine.order(loaded).await.map_err(|error| match error {
             EngineError::Order { said, .. } | EngineError::Launch { said } => {
@@ -104,12 +97,8 @@ impl FirecrackerMachine {
     }
 
     /// From the program to a process that takes orders, and is of a version that pyro knows.
-    async fn start(program: &Path, own: Own, spec: &MachineSpec, agent: Agent) -> Result<Self> {
-        let mut own = own;
-        let knocks = match agent {
-            Agent::Knock => Some(own.listen(&format!("{}_{}", own::AGENT, link::PORT))?),
-            Agent::Resume => None,
-        };
+    async fn start(program: &Path, mut own: Own, spec: &MachineSpec) -> Result<Self> {
+        let knocks = own.listen(&format!("{}_{}", own::AGENT, link::PORT))?;
         let (console_reader, console_writer) = text_pipe()?;
         let (errors_reader, errors_writer) = text_pipe()?;
         let mut command = Command::new(program);
@@ -141,9 +130,6 @@ impl FirecrackerMachine {
         let witness = Witness { console: console.clone(), errors, words };
         tokio::spawn(witness.attend(ending, tell));
         let (tell_listens, listens) = watch::channel(false);
-        if let Some(knocks) = knocks {
-            tokio::spawn(hear(knocks, tell_listens));
-        }
 
         let connected = tokio::select! {
             connected = connect(&own, &created) => connected,
@@ -155,9 +141,9 @@ impl FirecrackerMachine {
             process,
             api,
             own: Arc::new(own),
-            agent: Mutex::new(Some(agent)),
+            taken: AtomicBool::new(false),
             listens,
-            resumed: watch::Sender::new(false),
+            knock: tokio::spawn(hear(knocks, tell_listens)),
             console,
             exit,
         })
@@ -207,7 +193,7 @@ impl FirecrackerMachine {
         }
     }
 
-    /// Resolves when the agent of a machine that boots has said that it listens.
+    /// Resolves when the agent has said that it listens.
     pub(super) async fn until_agent_listens(&self) -> Result<()> {
         until(self.listens.clone()).await.map_err(EngineError::io("the agent was not heard"))
     }
@@ -228,15 +214,13 @@ impl Machine for FirecrackerMachine {
     }
 
     async fn connect(&self) -> Result<Box<dyn AgentStream>> {
-        let agent = self.agent.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let agent = agent.ok_or(EngineError::StreamTaken)?;
-        let (listens, resumed) = (self.listens.clone(), self.resumed.subscribe());
-        let (own, exit) = (Arc::clone(&self.own), self.exit.clone());
+        if self.taken.swap(true, Ordering::Relaxed) {
+            return Err(EngineError::StreamTaken);
+        }
+        let (own, listens) = (Arc::clone(&self.own), self.listens.clone());
+        let exit = self.exit.clone();
         let connected = async move {
-            match agent {
-                Agent::Knock => until(listens).await?,
-                Agent::Resume => until(resumed).await?,
-            }
+            until(listens).await?;
             link::open_port(own.connect(own::AGENT).await?).await
         };
         Ok(Box::new(Link::once(async move {
@@ -269,13 +253,17 @@ impl Machine for FirecrackerMachine {
     }
 
     async fn resume(&self) -> Result<()> {
-        self.api.resume().await?;
-        self.resumed.send_replace(true);
-        Ok(())
+        self.api.resume().await
     }
 
     async fn usage(&self) -> Result<Usage> {
         self.process.usage().map_err(EngineError::io("cannot see what the machine takes"))
+    }
+}
+
+impl Drop for FirecrackerMachine {
+    fn drop(&mut self) {
+        self.knock.abort();
     }
 }
 
@@ -327,10 +315,12 @@ fn check(version: &str, program: &Path) -> Result<()> {
     })
 }
 
-/// The first knock; what comes with it does not matter, nor what comes later.
+/// The agent's knock. It is held, and nothing is read from it: the agent notices by its loss that it
+/// was restored. Nobody accepts what else the guest may send here.
 async fn hear(knocks: UnixListener, listens: watch::Sender<bool>) {
-    if knocks.accept().await.is_ok() {
+    if let Ok(_held) = knocks.accept().await {
         listens.send_replace(true);
+        std::future::pending::<()>().await;
     }
 }
 

@@ -45,7 +45,7 @@ async fn started(program: &Path, spec: &MachineSpec) -> Result<FirecrackerMachin
     own.lend_copy(own::INITRAMFS, &spec.image.initramfs)?;
     own.lend_shared(own::ENVIRONMENT, &spec.image.environment)?;
     own.lend_own(own::STORAGE, &spec.storage)?;
-    FirecrackerMachine::start(program, own, spec, Agent::Knock).await
+    FirecrackerMachine::start(program, own, spec).await
 }
 
 #[tokio::test]
