@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use pyro_engine::firecracker::FirecrackerEngine;
 use pyro_engine::{Engine, Exit, Machine, MachineSpec};
-use pyro_wire::v1::AdoptRequest;
+use pyro_wire::v1::{AdoptRequest, SetClockRequest};
 
 use lab::{Client, Lab, adoption, assert_clean, names, output, run, shut_down, start};
 
@@ -72,6 +72,10 @@ async fn restore(
     machine.resume().await.unwrap();
     let resumed = begun.elapsed();
     let mut client = pyro_wire::agent(machine.connect().await.unwrap());
+    // Its first word: that it serves nobody who has not adopted it.
+    let refused = client.set_clock(now()).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{refused}");
+    let answered = begun.elapsed();
     let request = AdoptRequest {
         hostname: format!("clone-{number}"),
         entropy: vec![number as u8; 64].into(),
@@ -79,13 +83,20 @@ async fn restore(
         ..adoption()
     };
     let adopted = tokio::time::timeout(Duration::from_secs(60), client.adopt(request)).await;
-    let elapsed = begun.elapsed();
     eprintln!(
         "clone {number}: restored {restored:?}, baseline in {inserted:?}, resumed {resumed:?}, \
-         adopted {elapsed:?}"
+         answers {answered:?}, adopted {:?}",
+        begun.elapsed()
     );
     assert_eq!(adopted.unwrap().unwrap().into_inner().entropy_bytes, 64);
-    (machine, client, elapsed)
+    // Once the way to it is short: the time in the adoption was told before it was mounted.
+    client.set_clock(now()).await.unwrap();
+    (machine, client, answered)
+}
+
+fn now() -> SetClockRequest {
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    SetClockRequest { realtime_ns: now.as_nanos() as u64 }
 }
 
 #[tokio::test]
@@ -153,11 +164,24 @@ async fn clones_of_a_template_differ_and_share_its_memory() {
     }
     let before = fingerprint(&template);
 
+    // One after the other, so that none takes another's processor.
     let bare = bare_load(&lab, &engine, &template);
+    let mut best = Duration::MAX;
+    for number in 11..=15 {
+        let (machine, _client, answered) = restore(&lab, &engine, &template, number).await;
+        machine.kill(Duration::from_secs(10)).await;
+        best = best.min(answered);
+    }
+    eprintln!(
+        "restore to the agent's reply {best:?}, bare start and load {bare:?}, ratio {:.2}",
+        best.as_secs_f64() / bare.as_secs_f64()
+    );
+
     let mut clones = Vec::new();
     for number in 1..=4 {
         clones.push(restore(&lab, &engine, &template, number).await);
     }
+    let ratio = shared(&clones);
     let mut answers: Vec<Vec<String>> = Vec::new();
     for (number, (machine, client, _)) in clones.iter_mut().enumerate() {
         let asked = "cat /etc/machine-id; hostname; head -c 16 /dev/urandom | od -An -tx1; \
@@ -174,8 +198,21 @@ async fn clones_of_a_template_differ_and_share_its_memory() {
         seen.dedup();
         assert_eq!(seen.len(), 4, "{answers:?}");
     }
+    eprintln!("after some commands:");
+    shared(&clones);
+    for (number, (machine, mut client, _)) in clones.into_iter().enumerate() {
+        assert_eq!(output(&mut client, "cat file").await, format!("{number}\n"));
+        shut_down(&mut client, &*machine).await;
+        assert_clean(&lab.path(&format!("disk-{}", number + 1)));
+    }
+    assert_eq!(fingerprint(&template), before, "a clone has altered its template");
+    assert!(ratio < 0.5, "the clones share too little: {ratio}");
+}
+
+/// What the clones take together, as a share of what they would take apart.
+fn shared(clones: &[(Box<dyn Machine>, Client, Duration)]) -> f64 {
     let (mut pss, mut rss) = (0, 0);
-    for (machine, _, _) in &clones {
+    for (machine, _, _) in clones {
         let (pid, _) = machine.process().unwrap();
         let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
         let kib = |key: &str| -> u64 {
@@ -192,17 +229,7 @@ async fn clones_of_a_template_differ_and_share_its_memory() {
         rss += kib("Rss:");
     }
     eprintln!("4 clones: PSS {pss} KiB, RSS {rss} KiB, ratio {:.2}", pss as f64 / rss as f64);
-    let best = clones.iter().map(|(_, _, elapsed)| *elapsed).min().unwrap();
-    eprintln!(
-        "restore to the agent's reply {best:?}, bare start and load {bare:?}, ratio {:.2}",
-        best.as_secs_f64() / bare.as_secs_f64()
-    );
-    for (number, (machine, mut client, _)) in clones.into_iter().enumerate() {
-        assert_eq!(output(&mut client, "cat file").await, format!("{number}\n"));
-        shut_down(&mut client, &*machine).await;
-        assert_clean(&lab.path(&format!("disk-{}", number + 1)));
-    }
-    assert_eq!(fingerprint(&template), before, "a clone has altered its template");
+    pss as f64 / rss as f64
 }
 
 fn fingerprint(template: &Path) -> String {

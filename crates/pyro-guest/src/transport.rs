@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustix::event::epoll;
 use rustix::fs::{Mode, OFlags};
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
 use crate::uevent::Uevents;
 use crate::{log, sys};
@@ -143,11 +143,11 @@ fn knock() -> Option<AsyncFd<OwnedFd>> {
     sys::vsock_knock(VSOCK_PORT).and_then(sys::async_fd).ok()
 }
 
-/// Resolves when the host has hung up, or the connection was lost with the machine's past. Nothing is
-/// ever sent on it.
+/// Resolves when the host has hung up, or the connection was lost with the machine's past: a reset vsock
+/// reports an error, and nothing to read. Nothing is ever sent on it.
 async fn lost(knock: Option<&AsyncFd<OwnedFd>>) {
     match knock {
-        Some(knock) => drop(knock.readable().await),
+        Some(knock) => drop(knock.ready(Interest::READABLE | Interest::ERROR).await),
         None => std::future::pending().await,
     }
 }
