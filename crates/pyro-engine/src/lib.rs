@@ -14,6 +14,7 @@ mod jail;
 pub mod kvm;
 mod packed;
 mod process;
+mod processor;
 mod program;
 pub mod qemu;
 mod readiness;

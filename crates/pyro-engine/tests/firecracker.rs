@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use pyro_engine::firecracker::FirecrackerEngine;
 use pyro_engine::{Engine, Exit, Machine, MachineSpec};
-use pyro_wire::v1::{AdoptRequest, SetClockRequest};
+use pyro_wire::v1::{AdoptRequest, PingRequest, SetClockRequest};
 
-use lab::{Client, Lab, adoption, assert_clean, names, output, run, shut_down, start};
+use lab::{Client, Lab, assert_clean, names, output, run, shut_down, start};
 
 fn engine() -> Option<FirecrackerEngine> {
     let engine = match std::env::var_os("PYRO_FIRECRACKER") {
@@ -72,15 +72,13 @@ async fn restore(
     machine.resume().await.unwrap();
     let resumed = begun.elapsed();
     let mut client = pyro_wire::agent(machine.connect().await.unwrap());
-    // Its first word: that it serves nobody who has not adopted it.
-    let refused = client.set_clock(now()).await.unwrap_err();
-    assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{refused}");
+    client.ping(PingRequest {}).await.unwrap();
     let answered = begun.elapsed();
     let request = AdoptRequest {
         hostname: format!("clone-{number}"),
         entropy: vec![number as u8; 64].into(),
         machine_id: format!("{number:032x}"),
-        ..adoption()
+        boot_id: format!("01234567-89ab-cdef-0123-{number:012x}"),
     };
     let adopted = tokio::time::timeout(Duration::from_secs(60), client.adopt(request)).await;
     eprintln!(
@@ -89,7 +87,6 @@ async fn restore(
         begun.elapsed()
     );
     assert_eq!(adopted.unwrap().unwrap().into_inner().entropy_bytes, 64);
-    // Once the way to it is short: the time in the adoption was told before it was mounted.
     client.set_clock(now()).await.unwrap();
     (machine, client, answered)
 }
@@ -153,6 +150,7 @@ async fn clones_of_a_template_differ_and_share_its_memory() {
     let Some((engine, lab)) = prepared() else { return };
     let template = lab.path("template");
     let begun = Instant::now();
+    std::fs::create_dir(&template).unwrap();
     engine.prepare(&lab.spec, &template).await.unwrap();
     eprintln!("prepared in {:?}", begun.elapsed());
     assert!(!lab.path("disk").exists(), "the template has the disk now");
@@ -185,7 +183,7 @@ async fn clones_of_a_template_differ_and_share_its_memory() {
     let mut answers: Vec<Vec<String>> = Vec::new();
     for (number, (machine, client, _)) in clones.iter_mut().enumerate() {
         let asked = "cat /etc/machine-id; hostname; head -c 16 /dev/urandom | od -An -tx1; \
-                     cat /proc/sys/kernel/random/uuid";
+                     cat /proc/sys/kernel/random/boot_id";
         answers.push(output(client, asked).await.lines().map(str::to_owned).collect());
         let drift = clock_drift(client).await;
         assert!(drift < 0.05, "clone {number} is {drift} s off");
@@ -307,6 +305,7 @@ fn bare_load(lab: &Lab, engine: &FirecrackerEngine, template: &Path) -> Duration
 async fn a_damaged_template_is_refused() {
     let Some((engine, lab)) = prepared() else { return };
     let template = lab.path("template");
+    std::fs::create_dir(&template).unwrap();
     engine.prepare(&lab.spec, &template).await.unwrap();
     let whole = std::fs::read(template.join("state")).unwrap();
     let damage = |content: &[u8]| {

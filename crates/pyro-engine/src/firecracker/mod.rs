@@ -115,6 +115,10 @@ impl Engine for FirecrackerEngine {
         Ok(Box::new(FirecrackerMachine::launch(&self.ready()?, spec).await?))
     }
 
+    fn fingerprint(&self) -> Result<String> {
+        template::fingerprint(&self.ready()?)
+    }
+
     async fn prepare(&self, spec: &MachineSpec, template: &Path) -> Result<()> {
         template::prepare(&self.ready()?, spec, template).await
     }

@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use pyro_layers::sparse::copy_sparse;
 
 use crate::firecracker::machine::FirecrackerMachine;
 use crate::firecracker::own;
+use crate::processor::processor;
 use crate::{EngineError, Exit, Machine as _, MachineSpec, Result};
 
 /// How long a machine may take to boot. Emulated on a busy host this is tens of seconds.
@@ -34,6 +35,22 @@ impl Files {
         let at = |name: &str| template.join(name);
         Self { state: at(own::STATE), memory: at(own::MEMORY), disk: at("disk") }
     }
+}
+
+/// Raised when the machine's make changes in a way that the rest of the fingerprint does not show.
+const MAKE: u32 = 1;
+
+/// The program and the processor: the guest has seen both.
+pub(super) fn fingerprint(program: &Path) -> Result<String> {
+    let seen = EngineError::io(format!("cannot see {}", program.display()));
+    let meta = fs::metadata(program).map_err(seen)?;
+    Ok(format!(
+        "make {MAKE}; firecracker {} {}.{:09}; {}",
+        meta.len(),
+        meta.mtime(),
+        meta.mtime_nsec(),
+        processor()
+    ))
 }
 
 /// Boots a machine until its agent listens, and freezes it.
@@ -63,9 +80,6 @@ async fn freeze(machine: &FirecrackerMachine, spec: &MachineSpec, template: &Pat
         return Err(EngineError::Launch { said });
     }
     machine.pause().await?;
-    if !template.exists() {
-        fs::create_dir(template).map_err(failed(template))?;
-    }
     let files = Files::of(template);
     machine.freeze_into(&files).await?;
     move_file(&spec.storage, &files.disk).map_err(failed(&files.disk))?;

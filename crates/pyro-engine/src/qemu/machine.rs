@@ -364,8 +364,9 @@ fn prepare(maker: &Maker, beginning: &Beginning, spec: &MachineSpec) -> Result<P
     command.args(command_line::arguments(&layout)).stderr(errors_fd);
     command.stdin(Stdio::null()).stdout(Stdio::null()).env_clear();
     let numbers = held.0.iter().map(AsRawFd::as_raw_fd).collect();
-    let jail = Jail::new(&spec.runtime_dir, (&maker.program, Installed::Prefix), spec.run_as, numbers)
-        .map_err(EngineError::io("cannot prepare the machine's confinement"))?;
+    let jail =
+        Jail::new(&spec.runtime_dir, (&maker.program, Installed::Prefix), spec.run_as, numbers)
+            .map_err(EngineError::io("cannot prepare the machine's confinement"))?;
     Ok(Prepared { command, jail, held, host: Host { agent, monitor, console, errors }, state })
 }
 
