@@ -10,6 +10,7 @@ mod disk;
 mod error;
 mod files;
 pub mod firecracker;
+mod guard;
 mod jail;
 pub mod kvm;
 mod packed;

@@ -15,10 +15,16 @@ const AUTO: &[EngineKind] = &[EngineKind::Firecracker, EngineKind::Qemu];
 /// The engine of this kind.
 pub(crate) fn of(kind: EngineKind, programs: &Programs) -> Box<dyn Engine> {
     match kind {
-        EngineKind::Firecracker => Box::new(match &programs.firecracker {
-            Some(program) => FirecrackerEngine::with_program(program),
-            None => FirecrackerEngine::default(),
-        }),
+        EngineKind::Firecracker => {
+            let engine = match &programs.firecracker {
+                Some(program) => FirecrackerEngine::with_program(program),
+                None => FirecrackerEngine::default(),
+            };
+            Box::new(match &programs.jailer {
+                Some(jailer) => engine.with_jailer(jailer),
+                None => engine,
+            })
+        }
         EngineKind::Qemu => Box::new(match &programs.qemu {
             Some(program) => QemuEngine::with_program(program),
             None => QemuEngine::default(),

@@ -67,16 +67,12 @@ impl Settings {
         Self::load(&|name| std::env::var_os(name).filter(|value| !value.is_empty()))
     }
 
-    /// With the programs that pyro fetched for itself, where neither the file nor a variable names
-    /// one.
+    /// With the Firecracker that pyro fetched for itself, where neither the file nor a variable names
+    /// one. Its jailer is used only if it is named: pyro has a jail of its own.
     pub(crate) fn with_installed(mut self, home: &Home) -> Self {
-        let programs = home.programs();
-        let own = &mut self.programs;
-        for (name, program) in [("firecracker", &mut own.firecracker), ("jailer", &mut own.jailer)]
-        {
-            if program.is_none() {
-                *program = setup::installed(&programs, name);
-            }
+        let program = &mut self.programs.firecracker;
+        if program.is_none() {
+            *program = setup::installed_firecracker(&home.programs());
         }
         self
     }

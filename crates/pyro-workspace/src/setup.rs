@@ -54,9 +54,9 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 /// Another `pyro setup` may be at it.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30 * 60);
 
-/// A program of the pinned release, if it was fetched.
-pub(crate) fn installed(programs: &Path, name: &str) -> Option<PathBuf> {
-    let path = programs.join(FIRECRACKER.directory()).join(name);
+/// The pinned release, if it was fetched.
+pub(crate) fn installed_firecracker(programs: &Path) -> Option<PathBuf> {
+    let path = programs.join(FIRECRACKER.directory()).join("firecracker");
     path.is_file().then_some(path)
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,8 +24,9 @@ use crate::firecracker::link::{self, Link};
 use crate::firecracker::own::{self, Own};
 use crate::firecracker::template::Files;
 use crate::firecracker::version::{self, Version};
+use crate::guard::Guard;
 use crate::jail::{Installed, Jail};
-use crate::process::{Ending, Process};
+use crate::process::{Confinement, Ending, Process};
 use crate::{AgentStream, EngineError, Exit, Machine, MachineSpec, Result, Usage};
 
 /// How long Firecracker may take until it takes orders; milliseconds on an idle host.
@@ -63,29 +64,78 @@ pub(super) struct FirecrackerMachine {
     exit: watch::Receiver<Option<Exit>>,
 }
 
+/// What to run.
+pub(super) struct Programs {
+    pub(super) firecracker: PathBuf,
+    /// Firecracker's own jail, to be used instead of pyro's.
+    pub(super) jailer: Option<PathBuf>,
+}
+
+impl Programs {
+    /// The jailer makes Firecracker another user, so it must be root and told which.
+    fn jailer(&self, spec: &MachineSpec) -> Option<(&Path, u32)> {
+        let root = rustix::process::geteuid().is_root();
+        Some((self.jailer.as_deref()?, spec.run_as.filter(|_| root)?))
+    }
+
+    fn place(&self, spec: &MachineSpec) -> Result<Own> {
+        match self.jailer(spec) {
+            Some((_, id)) => Own::in_jailer(&jailer_base(spec), &self.firecracker, id),
+            None => Own::new(&spec.runtime_dir, spec.run_as),
+        }
+    }
+
+    /// The command up to Firecracker's own arguments.
+    fn command(&self, own: &Own, spec: &MachineSpec) -> Result<(Command, Confinement)> {
+        let Some((jailer, id)) = self.jailer(spec) else {
+            let mut command = Command::new(&self.firecracker);
+            command.args(["--id", own::ID]);
+            let program = (self.firecracker.as_path(), Installed::File);
+            let jail =
+                Jail::new(&Own::root(&spec.runtime_dir), program, spec.run_as, own.numbers())
+                    .and_then(|jail| jail.with_own(own.path()))
+                    .map_err(EngineError::io("cannot prepare the machine's confinement"))?;
+            return Ok((command, Confinement::Jail(jail)));
+        };
+        let mut command = Command::new(jailer);
+        command.args(["--id", own::ID, "--exec-file"]).arg(&self.firecracker);
+        command.args(["--uid", &id.to_string(), "--gid", &id.to_string()]);
+        command.arg("--chroot-base-dir").arg(jailer_base(spec)).arg("--");
+        Ok((command, Confinement::Guard(Guard::new())))
+    }
+}
+
+fn jailer_base(spec: &MachineSpec) -> PathBuf {
+    spec.runtime_dir.join("jailer")
+}
+
 impl FirecrackerMachine {
     /// Boots a machine.
-    pub(super) async fn launch(program: &Path, spec: &MachineSpec) -> Result<Self> {
-        let mut own = Own::new(&spec.runtime_dir, spec.run_as)?;
+    pub(super) async fn launch(programs: &Programs, spec: &MachineSpec) -> Result<Self> {
+        let mut own = programs.place(spec)?;
         own.lend_copy(own::KERNEL, &spec.image.kernel)?;
         own.lend_copy(own::INITRAMFS, &spec.image.initramfs)?;
         own.lend_shared(own::ENVIRONMENT, &spec.image.environment)?;
         own.lend_own(own::STORAGE, &spec.storage)?;
-        let machine = Self::start(program, own, spec).await?;
+        let machine = Self::start(programs, own, spec).await?;
         machine.describe(spec).await?;
         machine.order(machine.api.start()).await?;
         Ok(machine)
     }
 
     /// Brings a frozen machine back, held still.
-    pub(super) async fn restore(program: &Path, files: &Files, spec: &MachineSpec) -> Result<Self> {
+    pub(super) async fn restore(
+        programs: &Programs,
+        files: &Files,
+        spec: &MachineSpec,
+    ) -> Result<Self> {
         let damaged = |error: EngineError| EngineError::Template { said: chain(&error) };
-        let mut own = Own::new(&spec.runtime_dir, spec.run_as)?;
+        let mut own = programs.place(spec)?;
         own.lend_shared(own::STATE, &files.state).map_err(damaged)?;
         own.lend_shared(own::MEMORY, &files.memory).map_err(damaged)?;
         own.lend_shared(own::ENVIRONMENT, &spec.image.environment)?;
         own.lend_own(own::STORAGE, &spec.storage)?;
-        let machine = Self::start(program, own, spec).await?;
+        let machine = Self::start(programs, own, spec).await?;
         let loaded = machine.api.load_snapshot(own::STATE, own::MEMORY);
         machine.order(loaded).await.map_err(|error| match error {
             EngineError::Order { said, .. } | EngineError::Launch { said } => {
@@ -97,29 +147,17 @@ impl FirecrackerMachine {
     }
 
     /// From the program to a process that takes orders, and is of a version that pyro knows.
-    async fn start(program: &Path, mut own: Own, spec: &MachineSpec) -> Result<Self> {
+    async fn start(programs: &Programs, mut own: Own, spec: &MachineSpec) -> Result<Self> {
         let knocks = own.listen(&format!("{}_{}", own::AGENT, link::PORT))?;
         let (console_reader, console_writer) = text_pipe()?;
         let (errors_reader, errors_writer) = text_pipe()?;
-        let mut command = Command::new(program);
-        command
-            .args(["--api-sock", own::API, "--id", "pyro", "--level", "Error"])
-            .stdin(Stdio::null())
-            .stdout(console_writer)
-            .stderr(errors_writer)
-            .env_clear();
-        let jail = Jail::new(
-            &Own::root(&spec.runtime_dir),
-            (program, Installed::File),
-            spec.run_as,
-            own.numbers(),
-        )
-        .and_then(|jail| jail.with_own(own.path()))
-        .map_err(EngineError::io("cannot prepare the machine's confinement"))?;
+        let (mut command, confinement) = programs.command(&own, spec)?;
+        command.args(["--api-sock", own::API, "--level", "Error"]);
+        command.stdin(Stdio::null()).stdout(console_writer).stderr(errors_writer).env_clear();
         let created = own.watch().map_err(EngineError::io("cannot watch a directory"))?;
-        let (process, ending) = Process::start(command, jail, own.hand_over())
+        let (process, ending) = Process::start(command, confinement, own.hand_over())
             .await
-            .map_err(EngineError::io(format!("cannot start {}", program.display())))?;
+            .map_err(EngineError::io(format!("cannot start {}", programs.firecracker.display())))?;
 
         let (console, errors) = (Tail::default(), Tail::default());
         let words = vec![
@@ -136,7 +174,7 @@ impl FirecrackerMachine {
             exit = ended(exit.clone()) => Err(not_started(exit)),
         };
         let api = Api::over(connected?).await?;
-        check(&api.version().await?, program)?;
+        check(&api.version().await?, &programs.firecracker)?;
         Ok(Self {
             process,
             api,

@@ -8,12 +8,12 @@ use std::time::Instant;
 use super::*;
 use crate::Image;
 
-fn program() -> Option<PathBuf> {
+fn program() -> Option<Programs> {
     let program = std::env::var_os("PYRO_FIRECRACKER").map(PathBuf::from);
     if program.is_none() {
         eprintln!("SKIPPED: PYRO_FIRECRACKER names no firecracker to test with");
     }
-    program
+    program.map(|firecracker| Programs { firecracker, jailer: None })
 }
 
 /// Files of the right kind, and nothing in them.
@@ -39,13 +39,13 @@ fn spec(directory: &Path, run_as: Option<u32>) -> MachineSpec {
     }
 }
 
-async fn started(program: &Path, spec: &MachineSpec) -> Result<FirecrackerMachine> {
-    let mut own = Own::new(&spec.runtime_dir, spec.run_as)?;
+async fn started(programs: &Programs, spec: &MachineSpec) -> Result<FirecrackerMachine> {
+    let mut own = programs.place(spec)?;
     own.lend_copy(own::KERNEL, &spec.image.kernel)?;
     own.lend_copy(own::INITRAMFS, &spec.image.initramfs)?;
     own.lend_shared(own::ENVIRONMENT, &spec.image.environment)?;
     own.lend_own(own::STORAGE, &spec.storage)?;
-    FirecrackerMachine::start(program, own, spec).await
+    FirecrackerMachine::start(programs, own, spec).await
 }
 
 #[tokio::test]
@@ -135,7 +135,8 @@ async fn what_is_no_firecracker_is_found_out_and_leaves_nothing_running() {
         std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
     };
     script("echo cannot do that >&2; exit 3");
-    let refused = started(&program, &spec).await.err().unwrap();
+    let programs = Programs { firecracker: program.clone(), jailer: None };
+    let refused = started(&programs, &spec).await.err().unwrap();
     assert!(
         matches!(&refused, EngineError::Launch { said } if said.contains("cannot do that")),
         "{refused:?}"
@@ -145,4 +146,45 @@ async fn what_is_no_firecracker_is_found_out_and_leaves_nothing_running() {
         Err(EngineError::WrongVersion { supported: version::SUPPORTED, fix: FIX, .. })
     ));
     check("1.15.1", &program).unwrap();
+}
+
+/// Firecracker's own jailer, as a process of which all three parts go together.
+#[tokio::test]
+async fn in_its_own_jailer_it_is_confined_and_dies_with_what_watches_it() {
+    let Some(mut programs) = program() else { return };
+    programs.jailer = std::env::var_os("PYRO_JAILER").map(PathBuf::from);
+    if programs.jailer.is_none() || !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: PYRO_JAILER names no jailer, or this is not root");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let spec = spec(directory.path(), Some(987_657));
+    let begun = Instant::now();
+    let machine = started(&programs, &spec).await.unwrap();
+    eprintln!("takes orders after {:?}", begun.elapsed());
+    machine.describe(&spec).await.unwrap();
+    assert!(machine.usage().await.unwrap().memory_bytes > 0);
+    let (watcher, _) = machine.process().unwrap();
+    let child = |pid: &str| {
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        children.trim().to_owned()
+    };
+    let first = child(&watcher.to_string());
+    let worker = child(&first);
+    let status = std::fs::read_to_string(format!("/proc/{worker}/status")).unwrap();
+    assert!(status.contains("Uid:\t987657"), "{status}");
+    for name in ["net", "mnt", "ipc", "uts", "pid"] {
+        let of = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/{name}")).unwrap();
+        assert_ne!(of(&worker), of("self"), "{name}");
+    }
+    assert!(!Path::new(&format!("/proc/{worker}/root/usr")).exists());
+    // Whoever watches it is killed, as it is when the supervisor dies.
+    let raw = rustix::process::Pid::from_raw(watcher as i32).unwrap();
+    rustix::process::kill_process(raw, rustix::process::Signal::KILL).unwrap();
+    tokio::time::timeout(Duration::from_secs(5), machine.exited()).await.unwrap();
+    let begun = Instant::now();
+    while std::fs::read_link(format!("/proc/{worker}/exe")).is_ok() {
+        assert!(begun.elapsed() < Duration::from_secs(5), "it lives on");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }

@@ -2,9 +2,10 @@
 //! the same for every machine.
 //!
 //! So a snapshot, which remembers names, fits every clone: the name `storage` is the clone's disk,
-//! `agent.sock` its own socket, and nothing has to be overridden. Files that are there from the
-//! beginning are links to inherited descriptors (`/proc/self/fd/N`), so the process needs no right to
-//! any path; what comes later is a hard link.
+//! `agent.sock` its own socket, and nothing has to be overridden. In pyro's own jail the files that are
+//! there from the beginning are links to inherited descriptors (`/proc/self/fd/N`), so the process
+//! needs no right to any path; what comes later is a hard link. Firecracker's jailer lets nothing be
+//! inherited: there, all are hard links.
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -35,12 +36,23 @@ pub(super) const MEMORY: &str = "memory";
 pub(super) const API: &str = "api.sock";
 pub(super) const AGENT: &str = "agent.sock";
 
+/// What a machine is called in its jailer's directory.
+pub(super) const ID: &str = "pyro";
+
 /// A drive of this many bytes exists, and holds nothing.
 const EMPTY_BYTES: u64 = 4096;
+
+/// How files get in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lending {
+    Descriptors,
+    HardLinks,
+}
 
 /// See the module.
 pub(super) struct Own {
     path: PathBuf,
+    lending: Lending,
     /// By it paths to sockets stay short enough, and lead to no other directory.
     directory: OwnedFd,
     run_as: Option<u32>,
@@ -50,21 +62,29 @@ pub(super) struct Own {
 impl Own {
     /// In the runtime directory, of which it is one half; the other is [`Self::root`].
     pub(super) fn new(runtime_dir: &Path, run_as: Option<u32>) -> Result<Self> {
-        let path = runtime_dir.join("machine");
+        let (path, root) = (runtime_dir.join("machine"), Self::root(runtime_dir));
+        make(&root, &root).map_err(EngineError::io(format!("cannot make {}", root.display())))?;
+        Self::at(&path, &path, Lending::Descriptors, run_as)
+    }
+
+    /// Where Firecracker's jailer will look for it: below `base`, by the program's name.
+    pub(super) fn in_jailer(base: &Path, program: &Path, run_as: u32) -> Result<Self> {
+        let name = program.file_name().unwrap_or(program.as_os_str());
+        let path = base.join(name).join(ID).join("root");
+        Self::at(base, &path, Lending::HardLinks, Some(run_as))
+    }
+
+    fn at(fresh: &Path, path: &Path, lending: Lending, run_as: Option<u32>) -> Result<Self> {
+        let path = path.to_owned();
         let failed = || EngineError::io(format!("cannot make {}", path.display()));
-        for fresh in [&path, &Self::root(runtime_dir)] {
-            if fresh.exists() {
-                fs::remove_dir_all(fresh).map_err(failed())?;
-            }
-            fs::DirBuilder::new().mode(0o700).create(fresh).map_err(failed())?;
-        }
+        make(fresh, &path).map_err(failed())?;
         if run_as.is_some() {
             chown(&path, run_as, run_as).map_err(failed())?;
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::openat(CWD, &path, flags, Mode::empty())
             .map_err(|error| failed()(error.into()))?;
-        let own = Self { path, directory, run_as, held: Vec::new() };
+        let own = Self { path, lending, directory, run_as, held: Vec::new() };
         own.make_empty().map_err(EngineError::io("cannot make an empty drive"))?;
         Ok(own)
     }
@@ -86,8 +106,11 @@ impl Own {
 
     /// A file to boot from.
     pub(super) fn lend_copy(&mut self, name: &str, path: &Path) -> Result<()> {
+        if self.lending == Lending::HardLinks {
+            return self.link_or_copy(name, path);
+        }
         let file = files::open_by_path(path, self.run_as)?;
-        self.lend_open(name, file)
+        self.lend_open(name, path, file)
     }
 
     /// A file that many machines read.
@@ -97,7 +120,7 @@ impl Own {
         if !is_readable(&file, self.run_as).map_err(failed())? {
             return Err(failed()(io::Error::from(io::ErrorKind::PermissionDenied)));
         }
-        self.lend_open(name, file.into())
+        self.lend_open(name, path, file.into())
     }
 
     /// The machine's own disk, which from now on belongs to the machine's user: it opens it itself.
@@ -109,10 +132,31 @@ impl Own {
                 path.display()
             )))?;
         }
-        self.lend_open(name, file.into())
+        self.lend_open(name, path, file.into())
     }
 
-    fn lend_open(&mut self, name: &str, file: OwnedFd) -> Result<()> {
+    fn link_or_copy(&self, name: &str, path: &Path) -> Result<()> {
+        let lent = self.path.join(name);
+        let lend = || {
+            let readable = is_readable(&File::open(path)?, self.run_as)?;
+            if readable && fs::hard_link(path, &lent).is_ok() {
+                return Ok(());
+            }
+            let mut copy = File::create_new(&lent)?;
+            io::copy(&mut File::open(path)?, &mut copy)?;
+            copy.set_permissions(PermissionsExt::from_mode(0o444))
+        };
+        lend().map_err(EngineError::io(format!("cannot give the machine its {name}")))
+    }
+
+    fn lend_open(&mut self, name: &str, path: &Path, file: OwnedFd) -> Result<()> {
+        if self.lending == Lending::HardLinks {
+            // A disk is not copied: the machine would work on another than it was given.
+            return fs::hard_link(path, self.path.join(name)).map_err(EngineError::io(format!(
+                "cannot link the machine's {name} into the jailer's directory, which must be on \
+                 its filesystem"
+            )));
+        }
         symlink(format!("/proc/self/fd/{}", file.as_raw_fd()), self.path.join(name))
             .map_err(EngineError::io(format!("cannot give the machine its {name}")))?;
         self.held.push(file);
@@ -202,6 +246,14 @@ impl Own {
         inotify::add_watch(&watch, &self.path, inotify::WatchFlags::CREATE)?;
         crate::readiness::of(watch)
     }
+}
+
+/// A new directory `path`; whatever was at `fresh`, which is that or above it, is gone.
+fn make(fresh: &Path, path: &Path) -> io::Result<()> {
+    if fresh.exists() {
+        fs::remove_dir_all(fresh)?;
+    }
+    fs::DirBuilder::new().mode(0o700).recursive(true).create(path)
 }
 
 fn open_plain(directory: &OwnedFd, name: &str) -> io::Result<File> {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use pyro_layers::sparse::copy_sparse;
 
-use crate::firecracker::machine::FirecrackerMachine;
+use crate::firecracker::machine::{FirecrackerMachine, Programs};
 use crate::firecracker::own;
 use crate::processor::processor;
 use crate::{EngineError, Exit, Machine as _, MachineSpec, Result};
@@ -41,7 +41,8 @@ impl Files {
 const MAKE: u32 = 1;
 
 /// The program and the processor: the guest has seen both.
-pub(super) fn fingerprint(program: &Path) -> Result<String> {
+pub(super) fn fingerprint(programs: &Programs) -> Result<String> {
+    let program = &programs.firecracker;
     let seen = EngineError::io(format!("cannot see {}", program.display()));
     let meta = fs::metadata(program).map_err(seen)?;
     Ok(format!(
@@ -54,8 +55,12 @@ pub(super) fn fingerprint(program: &Path) -> Result<String> {
 }
 
 /// Boots a machine until its agent listens, and freezes it.
-pub(super) async fn prepare(program: &Path, spec: &MachineSpec, template: &Path) -> Result<()> {
-    let machine = FirecrackerMachine::launch(program, spec).await?;
+pub(super) async fn prepare(
+    programs: &Programs,
+    spec: &MachineSpec,
+    template: &Path,
+) -> Result<()> {
+    let machine = FirecrackerMachine::launch(programs, spec).await?;
     let frozen = freeze(&machine, spec, template).await;
     // Only now, for it must not write to its disk once its memory is kept.
     machine.kill(KILL_PATIENCE).await;

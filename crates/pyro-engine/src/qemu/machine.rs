@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use crate::console::Tail;
 use crate::files::{open, open_by_path};
 use crate::jail::{Installed, Jail};
-use crate::process::{Ending, Process};
+use crate::process::{Confinement, Ending, Process};
 use crate::qemu::command_line::{self, Fds, Layout, Memory, Start};
 use crate::qemu::qmp::Monitor;
 use crate::qemu::{Acceleration, Maker, tsc};
@@ -82,7 +82,7 @@ impl QemuMachine {
         spec: &MachineSpec,
     ) -> Result<Self> {
         let Prepared { command, jail, held, host, state } = prepare(maker, &beginning, spec)?;
-        let (process, ending) = Process::start(command, jail, held.0)
+        let (process, ending) = Process::start(command, Confinement::Jail(jail), held.0)
             .await
             .map_err(EngineError::io(format!("cannot start {}", maker.program.display())))?;
         let console = Tail::default();
