@@ -11,6 +11,7 @@ mod diff;
 mod exec;
 mod export;
 mod failures;
+mod firecracker;
 mod harness;
 mod lifecycle;
 mod output;
