@@ -136,6 +136,33 @@ async fn a_machine_boots_runs_commands_and_keeps_what_they_wrote() {
 }
 
 #[tokio::test]
+async fn what_a_guest_frees_goes_back_to_the_host() {
+    let Some((engine, lab)) = prepared() else { return };
+    let (machine, mut client) = lab.boot_on(&engine).await;
+    let driver = "ls -d /sys/bus/virtio/drivers/virtio_balloon/virtio* 2> /dev/null | wc -l";
+    if output(&mut client, driver).await != "1\n" {
+        eprintln!("SKIPPED: the store's kernel was fetched before balloons were welcome in it");
+        return;
+    }
+    let before = machine.usage().await.unwrap().memory_bytes;
+    output(&mut client, "head -c 96M /dev/zero > /dev/shm/big").await;
+    let full = machine.usage().await.unwrap().memory_bytes;
+    assert!(full > before + (70 << 20), "{before} {full}");
+    output(&mut client, "rm /dev/shm/big").await;
+    let begun = Instant::now();
+    loop {
+        let now = machine.usage().await.unwrap().memory_bytes;
+        if now < full - (60 << 20) {
+            eprintln!("{before} bytes before, {full} full, {now} after {:?}", begun.elapsed());
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{before} {full} {now}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    shut_down(&mut client, &*machine).await;
+}
+
+#[tokio::test]
 async fn a_machine_that_cannot_come_up_says_why() {
     let Some((engine, mut lab)) = prepared() else { return };
     let disk = lab.path("no disk");

@@ -16,6 +16,7 @@ use std::os::unix::fs::{
 };
 use std::path::{Path, PathBuf};
 
+use pyro_layers::sparse::copy_sparse;
 use rustix::fs::{CWD, Mode, OFlags, inotify};
 use tokio::io::unix::AsyncFd;
 use tokio::net::{UnixListener, UnixStream};
@@ -191,10 +192,20 @@ impl Own {
         let gid = rustix::process::getegid().as_raw();
         fchown(&file, Some(uid), Some(gid)).map_err(failed())?;
         file.set_permissions(PermissionsExt::from_mode(0o444)).map_err(failed())?;
-        fs::rename(self.path.join(name), to).map_err(failed())?;
+        match fs::rename(self.path.join(name), to) {
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                let copy = File::create_new(to).map_err(failed())?;
+                copy_sparse(&file, &copy)?;
+                return copy
+                    .set_permissions(PermissionsExt::from_mode(0o444))
+                    .and_then(|()| copy.sync_all())
+                    .map_err(failed());
+            }
+            moved => moved.map_err(failed())?,
+        }
         // Were the name another file by now, this would not be the one that was looked at.
-        let (kept, looked) =
-            (fs::symlink_metadata(to).map_err(failed())?, file.metadata().map_err(failed())?);
+        let kept = fs::symlink_metadata(to).map_err(failed())?;
+        let looked = file.metadata().map_err(failed())?;
         if (kept.dev(), kept.ino()) != (looked.dev(), looked.ino()) {
             return Err(failed()(io::Error::from(io::ErrorKind::InvalidData)));
         }

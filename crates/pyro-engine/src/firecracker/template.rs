@@ -90,6 +90,8 @@ async fn freeze(machine: &FirecrackerMachine, spec: &MachineSpec, template: &Pat
     move_file(&spec.storage, &files.disk).map_err(failed(&files.disk))?;
     let sealed = fs::Permissions::from_mode(0o444);
     fs::set_permissions(&files.disk, sealed).map_err(failed(&files.disk))?;
+    // Firecracker has written the other two through.
+    File::open(&files.disk).and_then(|disk| disk.sync_all()).map_err(failed(&files.disk))?;
     if spec.run_as.is_some() {
         std::os::unix::fs::chown(&files.disk, Some(0), Some(0)).map_err(failed(&files.disk))?;
     }
