@@ -132,6 +132,12 @@ impl Engine for FirecrackerEngine {
         }
     }
 
+    fn isolation(&self) -> Option<Isolation> {
+        // Without KVM no program need be asked for its version.
+        self.ready().ok()?;
+        self.probe().isolation
+    }
+
     fn capabilities(&self) -> Capabilities {
         Capabilities { pause: true, templates: true }
     }
