@@ -17,7 +17,8 @@ use std::os::unix::fs::{
 use std::path::{Path, PathBuf};
 
 use pyro_layers::sparse::copy_sparse;
-use rustix::fs::{CWD, Mode, OFlags, inotify};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, inotify, linkat, openat, renameat};
+use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 use tokio::net::{UnixListener, UnixStream};
 
@@ -83,8 +84,8 @@ impl Own {
             chown(&path, run_as, run_as).map_err(failed())?;
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = rustix::fs::openat(CWD, &path, flags, Mode::empty())
-            .map_err(|error| failed()(error.into()))?;
+        let directory =
+            openat(CWD, &path, flags, Mode::empty()).map_err(|error| failed()(error.into()))?;
         let own = Self { path, lending, directory, run_as, held: Vec::new() };
         own.make_empty().map_err(EngineError::io("cannot make an empty drive"))?;
         Ok(own)
@@ -167,15 +168,16 @@ impl Own {
     /// Shows a process that runs already one more file, for reading only.
     pub(super) fn show(&self, name: &str, path: &Path) -> Result<()> {
         let failed = || EngineError::io(format!("cannot show {} to the machine", path.display()));
-        let shown = self.path.join(name);
-        match fs::hard_link(path, &shown) {
+        match linkat(CWD, path, &self.directory, name, AtFlags::empty()) {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            Err(Errno::XDEV) => {
                 // Never over what stands there, which may be a link to anywhere.
-                let mut copy = File::create_new(&shown).map_err(failed())?;
-                io::copy(&mut open(path, false)?, &mut copy).map_err(failed())?;
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+                let copy = openat(&self.directory, name, flags, Mode::from_raw_mode(0o600))
+                    .map_err(|errno| failed()(errno.into()))?;
+                io::copy(&mut open(path, false)?, &mut File::from(copy)).map_err(failed())?;
             }
-            Err(error) => return Err(failed()(error)),
+            Err(errno) => return Err(failed()(errno.into())),
         }
         let Some(id) = self.run_as else { return Ok(()) };
         // By descriptor: the name is in a directory that the process may write to.
@@ -192,8 +194,8 @@ impl Own {
         let gid = rustix::process::getegid().as_raw();
         fchown(&file, Some(uid), Some(gid)).map_err(failed())?;
         file.set_permissions(PermissionsExt::from_mode(0o444)).map_err(failed())?;
-        match fs::rename(self.path.join(name), to) {
-            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+        match renameat(&self.directory, name, CWD, to) {
+            Err(Errno::XDEV) => {
                 let copy = File::create_new(to).map_err(failed())?;
                 copy_sparse(&file, &copy)?;
                 return copy
@@ -201,7 +203,7 @@ impl Own {
                     .and_then(|()| copy.sync_all())
                     .map_err(failed());
             }
-            moved => moved.map_err(failed())?,
+            moved => moved.map_err(|errno| failed()(errno.into()))?,
         }
         // Were the name another file by now, this would not be the one that was looked at.
         let kept = fs::symlink_metadata(to).map_err(failed())?;
@@ -243,7 +245,7 @@ impl Own {
     /// over could have this side speak to anybody on the host.
     pub(super) async fn connect(&self, name: &str) -> io::Result<UnixStream> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let socket: File = rustix::fs::openat(&self.directory, name, flags, Mode::empty())?.into();
+        let socket: File = openat(&self.directory, name, flags, Mode::empty())?.into();
         if !socket.metadata()?.file_type().is_socket() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no socket"));
         }
@@ -270,7 +272,7 @@ fn make(fresh: &Path, path: &Path) -> io::Result<()> {
 fn open_plain(directory: &OwnedFd, name: &str) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let name = CString::new(name)?;
-    let file: File = rustix::fs::openat(directory, name, flags, Mode::empty())?.into();
+    let file: File = openat(directory, name, flags, Mode::empty())?.into();
     let plain = file.metadata()?.is_file();
     if plain { Ok(file) } else { Err(io::Error::from(io::ErrorKind::InvalidData)) }
 }
