@@ -2,7 +2,7 @@
 
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: demo test build setup lint bench reference clean
+.PHONY: demo test build setup lint bench lab reference clean
 
 demo: build ## set up, build, and run the main job on real input
 	@target/release/pyro env pull debian:12
@@ -29,6 +29,10 @@ lint: ## what CI checks besides the tests
 
 bench: build ## measure; prints ratios
 	cargo bench --locked -p pyro --bench diff_cost
+
+lab: ## test firecracker where there is no hardware virtualization; PYRO_FIRECRACKER names it
+	@scripts/setup test
+	@tests/lab/run
 
 reference: ## write docs/public-contract.md anew
 	PYRO_WRITE_REFERENCE=1 cargo test --release --locked -p pyro --bin pyro reference

@@ -135,6 +135,21 @@ pub struct DoctorRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Nothing {}
 
+/// A program that pyro fetched for itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct InstalledProgram {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Where it is.
+    pub path: String,
+    /// The sha256 of the archive that it came in, in hex.
+    pub sha256: String,
+    /// True if it was there already.
+    pub already_installed: bool,
+}
+
 /// One finding of `doctor`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Check {
@@ -159,6 +174,8 @@ pub enum CheckStatus {
     Ok,
     /// It works, but worse than it could.
     Warning,
+    /// It does not work here, and nothing depends on it.
+    Unavailable,
     /// Something that pyro needs does not work.
     Failed,
 }
@@ -222,6 +239,8 @@ operations! {
         "Show what changed in /workspace since it was seeded.";
     "workspace_export", ["workspace", "export"], ExportRequest => Exported, Writes,
         "Copy a file or tree out of a workspace.";
+    "setup_firecracker", ["setup", "firecracker"], Nothing => InstalledProgram, Writes,
+        "Fetch the release of Firecracker that pyro works with, verified by its digest.";
     "doctor", ["doctor"], DoctorRequest => Vec<Check>, Writes,
         "Check what this host offers, and say how to mend what is missing.";
 }

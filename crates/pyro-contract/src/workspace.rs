@@ -15,6 +15,8 @@ use crate::name::{EnvVar, Name, WorkspaceId, WorkspaceName};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EngineKind {
+    /// A virtual machine on hardware virtualization, run by Firecracker.
+    Firecracker,
     /// A virtual machine run by QEMU, on hardware virtualization or emulated.
     Qemu,
     /// A container run by an OCI runtime, on the host's kernel.
@@ -23,12 +25,13 @@ pub enum EngineKind {
 
 impl EngineKind {
     /// Every engine of this build.
-    pub const ALL: &[Self] = &[Self::Qemu, Self::Container];
+    pub const ALL: &[Self] = &[Self::Firecracker, Self::Qemu, Self::Container];
 
     /// The name as users write it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Firecracker => "firecracker",
             Self::Qemu => "qemu",
             Self::Container => "container",
         }
@@ -48,6 +51,8 @@ pub enum EngineChoice {
     /// The strongest isolation that this host can run; never silently less than a virtual machine.
     #[default]
     Auto,
+    /// Firecracker and nothing else.
+    Firecracker,
     /// QEMU and nothing else.
     Qemu,
     /// A container and nothing else: it shares the host's kernel.
@@ -60,6 +65,7 @@ impl EngineChoice {
     pub fn kind(self) -> Option<EngineKind> {
         match self {
             Self::Auto => None,
+            Self::Firecracker => Some(EngineKind::Firecracker),
             Self::Qemu => Some(EngineKind::Qemu),
             Self::Container => Some(EngineKind::Container),
         }
@@ -69,6 +75,7 @@ impl EngineChoice {
 impl From<EngineKind> for EngineChoice {
     fn from(kind: EngineKind) -> Self {
         match kind {
+            EngineKind::Firecracker => Self::Firecracker,
             EngineKind::Qemu => Self::Qemu,
             EngineKind::Container => Self::Container,
         }

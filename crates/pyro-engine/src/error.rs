@@ -17,6 +17,38 @@ pub enum EngineError {
         /// The Debian package that has it.
         package: &'static str,
     },
+    /// A program that no package has is not installed.
+    #[error("{program} is not installed")]
+    NotSetUp {
+        /// Its name.
+        program: &'static str,
+        /// The command that installs it.
+        fix: &'static str,
+    },
+    /// A program is not of a version that this engine can speak to.
+    #[error("{program} is {found}, which the {engine} engine does not work with")]
+    WrongVersion {
+        /// Which engine.
+        engine: EngineKind,
+        /// Its path.
+        program: String,
+        /// What it says it is.
+        found: String,
+        /// Which versions there may be, in words.
+        supported: &'static str,
+        /// What gives the right one.
+        fix: &'static str,
+    },
+    /// The host has no hardware virtualization for this user, and the engine needs it.
+    #[error("the {engine} engine needs hardware virtualization")]
+    NoVirtualization {
+        /// Which engine.
+        engine: EngineKind,
+        /// Why there is none.
+        reason: String,
+        /// The command that mends it, where there is one.
+        fix: Option<String>,
+    },
     /// The machine's process did not start, or ended at once.
     #[error("the machine did not start")]
     Launch {
@@ -87,6 +119,19 @@ impl From<EngineError> for Error {
             EngineError::MissingProgram { package, .. } => {
                 Self::new(ErrorCode::MissingDependency, message)
                     .with_hint(format!("sudo apt-get install {package}"))
+            }
+            EngineError::NotSetUp { fix, .. } => {
+                Self::new(ErrorCode::MissingDependency, message).with_hint(fix)
+            }
+            EngineError::WrongVersion { supported, fix, .. } => {
+                Self::new(ErrorCode::MissingDependency, message)
+                    .with_cause(format!("it works with {supported}"))
+                    .with_hint(fix)
+            }
+            EngineError::NoVirtualization { reason, fix, .. } => {
+                Self::new(ErrorCode::MissingDependency, message).with_cause(reason).with_hint(
+                    fix.unwrap_or_else(|| "`--engine qemu` emulates a machine instead".to_owned()),
+                )
             }
             EngineError::Launch { said } => Self::new(ErrorCode::MachineFailed, message)
                 .with_cause(said)

@@ -37,6 +37,18 @@ const SYSTEM: &[&str] = &[
     kvm::DEVICE,
 ];
 
+/// Where the machine's own directory is in the new root.
+const OWN: &CStr = c"machine";
+
+/// What a jailed program may see of where it is installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Installed {
+    /// All of `PREFIX`, for a program `PREFIX/bin/NAME`: it has files beside it.
+    Prefix,
+    /// The program's file alone.
+    File,
+}
+
 /// Set up before the fork, where memory may still be allocated; carried out after it.
 pub(crate) struct Jail {
     /// The only process that may go on to wait for this one: the machine dies with it.
@@ -45,6 +57,8 @@ pub(crate) struct Jail {
     /// Maps of a user namespace, for an ordinary user.
     id_maps: Option<[(CString, CString); 2]>,
     root: Root,
+    /// A directory that the program may write to, and starts in.
+    own: Option<CString>,
     keep: Vec<RawFd>,
     last_capability: libc::c_ulong,
     small_pages: bool,
@@ -67,6 +81,7 @@ enum Step {
     File(CString),
     Link { target: CString, path: CString },
     Bind { source: CString, path: CString },
+    BindOwn { source: CString, path: CString },
 }
 
 impl Jail {
@@ -74,7 +89,7 @@ impl Jail {
     /// `keep` stays open for it.
     pub(crate) fn new(
         directory: &Path,
-        program: &Path,
+        (program, installed): (&Path, Installed),
         run_as: Option<u32>,
         keep: Vec<RawFd>,
     ) -> io::Result<Self> {
@@ -99,7 +114,8 @@ impl Jail {
             parent: std::process::id() as libc::pid_t,
             run_as,
             id_maps,
-            root: Root::new(directory, program)?,
+            root: Root::new(directory, program, installed)?,
+            own: None,
             keep,
             last_capability: last.trim().parse().unwrap_or(63),
             small_pages: false,
@@ -110,6 +126,16 @@ impl Jail {
     pub(crate) fn with_small_pages(mut self) -> Self {
         self.small_pages = true;
         self
+    }
+
+    /// Lets the program write to this directory, which it finds as its current one: it must not need
+    /// any other name of it.
+    pub(crate) fn with_own(mut self, directory: &Path) -> io::Result<Self> {
+        let source = c_string(directory)?;
+        self.root.steps.push(Step::Directory(OWN.into()));
+        self.root.steps.push(Step::BindOwn { source: source.clone(), path: OWN.into() });
+        self.own = Some(source);
+        Ok(self)
     }
 
     /// Everything, in the forked child. Only system calls on memory made before the fork: nothing
@@ -124,8 +150,15 @@ impl Jail {
             let limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
             check(libc::setrlimit(libc::RLIMIT_CORE, &raw const limit))?;
         }
-        if self.unshare()? {
+        let own = if self.unshare()? {
             self.root.enter()?;
+            self.own.as_ref().map(|_| OWN)
+        } else {
+            self.own.as_deref()
+        };
+        if let Some(own) = own {
+            // SAFETY: the pointer comes from a string that is live and ends in NUL.
+            check(unsafe { libc::chdir(own.as_ptr()) })?;
         }
         // SAFETY: no memory is passed.
         unsafe { libc::umask(0o077) };
@@ -205,13 +238,18 @@ impl Jail {
 }
 
 impl Root {
-    fn new(directory: &Path, program: &Path) -> io::Result<Self> {
+    fn new(directory: &Path, program: &Path, installed: Installed) -> io::Result<Self> {
         let mut root = Self { directory: c_string(directory)?, steps: Vec::new() };
         let program = fs::canonicalize(program)?;
         let mut parts: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
         if !parts.iter().any(|part| program.starts_with(part)) {
-            // PREFIX/bin/qemu-system-x86_64 has its firmware in PREFIX/share.
-            parts.extend(program.parent().and_then(Path::parent).map(Path::to_owned));
+            match installed {
+                Installed::File => parts.push(program),
+                // PREFIX/bin/qemu-system-x86_64 has its firmware in PREFIX/share.
+                Installed::Prefix => {
+                    parts.extend(program.parent().and_then(Path::parent).map(Path::to_owned));
+                }
+            }
         }
         for part in parts {
             root.add(&part)?;
@@ -297,6 +335,24 @@ impl Step {
                     // the user could not write there in the first place.
                     let seal = libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY | libc::MS_NOSUID;
                     libc::mount(none, path.as_ptr(), none, seal, none.cast());
+                    Ok(())
+                }
+                Self::BindOwn { source, path } => {
+                    let none = std::ptr::null();
+                    check(libc::mount(
+                        source.as_ptr(),
+                        path.as_ptr(),
+                        none,
+                        libc::MS_BIND,
+                        none.cast(),
+                    ))?;
+                    // Refused in a user namespace if it would loosen what is locked; as above.
+                    let tame = libc::MS_REMOUNT
+                        | libc::MS_BIND
+                        | libc::MS_NOSUID
+                        | libc::MS_NODEV
+                        | libc::MS_NOEXEC;
+                    libc::mount(none, path.as_ptr(), none, tame, none.cast());
                     Ok(())
                 }
             }

@@ -9,12 +9,17 @@ mod console;
 pub mod container;
 mod disk;
 mod error;
+mod files;
+pub mod firecracker;
+mod guard;
 mod jail;
 pub mod kvm;
 mod packed;
 mod process;
+mod processor;
 mod program;
 pub mod qemu;
+mod readiness;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -15,13 +15,34 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::oneshot;
 
 use crate::Usage;
+use crate::guard::Guard;
 use crate::jail::Jail;
 
-/// A started process.
+/// What a process does before it becomes a program.
+pub(crate) enum Confinement {
+    /// Gives up what the program shall not have.
+    Jail(Jail),
+    /// Stays behind to watch a program that confines itself.
+    Guard(Guard),
+}
+
+impl Confinement {
+    fn enter(&self) -> io::Result<()> {
+        match self {
+            Self::Jail(jail) => jail.enter(),
+            Self::Guard(guard) => guard.enter(),
+        }
+    }
+}
+
+/// A started process. Dropping it kills it.
 pub(crate) struct Process {
     pub(crate) pid: u32,
+    /// The process that does the work: this one, or one that it watches.
+    worker: u32,
     /// Field 22 of `/proc/PID/stat`: with it the pid is unique until the next boot.
     pub(crate) start_time: u64,
+    /// What to kill: all else ends with it.
     handle: OwnedFd,
 }
 
@@ -29,15 +50,16 @@ pub(crate) struct Process {
 pub(crate) type Ending = oneshot::Receiver<io::Result<ExitStatus>>;
 
 impl Process {
-    /// Starts `command` in `jail`. `held` is closed on this side once the process has it.
+    /// Starts `command`, confined. `held` is closed on this side once the process has it.
     pub(crate) async fn start(
         mut command: Command,
-        jail: Jail,
+        confinement: Confinement,
         held: Vec<OwnedFd>,
     ) -> io::Result<(Self, Ending)> {
-        // SAFETY: `Jail::enter` is written to be called between fork and exec: it neither
-        // allocates nor locks.
-        unsafe { command.pre_exec(move || jail.enter()) };
+        let guarded = matches!(confinement, Confinement::Guard(_));
+        // SAFETY: `Jail::enter` and `Guard::enter` are written to be called between fork and exec:
+        // they neither allocate nor lock.
+        unsafe { command.pre_exec(move || confinement.enter()) };
         let (tell_started, started) = oneshot::channel();
         let (tell_ended, ended) = oneshot::channel();
         std::thread::Builder::new().name("machine".into()).stack_size(128 * 1024).spawn(
@@ -49,7 +71,10 @@ impl Process {
                     Ok(child) => child,
                     Err(error) => return drop(tell_started.send(Err(error))),
                 };
-                let begun = Self::of(child.id());
+                let begun = match guarded {
+                    true => Self::guarded(child.id()),
+                    false => Self::of(child.id()),
+                };
                 let lost = tell_started.send(begun).is_err();
                 if lost {
                     // Nobody waits for it any more.
@@ -64,15 +89,29 @@ impl Process {
 
     /// A child that nobody has waited for yet, whose pid is therefore still its own.
     pub(crate) fn of(pid: u32) -> io::Result<Self> {
-        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
+        Self::carrying(pid, pid, pid)
+    }
+
+    /// The same for one that watches another, which watches the program: `pid` is what is named,
+    /// `killed` what is ended, `worker` what is measured.
+    fn carrying(pid: u32, killed: u32, worker: u32) -> io::Result<Self> {
+        let raw =
+            i32::try_from(killed).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
         let handle = pidfd_open(raw, PidfdFlags::empty())?;
         let start_time = start_time_of(pid).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Self { pid, start_time, handle })
+        Ok(Self { pid, worker, start_time, handle })
+    }
+
+    /// When spawning is over the guard and what it watches have their final numbers, and wait for
+    /// nothing.
+    fn guarded(pid: u32) -> io::Result<Self> {
+        let first = only_child(pid)?;
+        Self::carrying(pid, first, only_child(first)?)
     }
 
     /// What it takes from the host.
     pub(crate) fn usage(&self) -> io::Result<Usage> {
-        usage_of(self.pid)
+        usage_of(self.worker)
     }
 
     /// Another handle on it, which is readable once it has ended.
@@ -84,6 +123,18 @@ impl Process {
     pub(crate) fn kill(&self) {
         let _ = pidfd_send_signal(&self.handle, Signal::KILL);
     }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// See proc_tid_children(5).
+fn only_child(pid: u32) -> io::Result<u32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+    children.trim().parse().map_err(|_| io::Error::from(io::ErrorKind::NotFound))
 }
 
 /// Field 22 of `/proc/PID/stat`: when the process started, in clock ticks since boot.

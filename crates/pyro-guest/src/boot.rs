@@ -12,7 +12,7 @@ use crate::disks::ByHand;
 use crate::exec::Cgroups;
 use crate::freeze::Disk;
 use crate::project::Project;
-use crate::transport::Transport;
+use crate::transport::{Announced, Channel};
 use crate::uevent::Uevents;
 use crate::{root, sys};
 
@@ -52,7 +52,7 @@ impl<T, E: Into<io::Error>> Attempt<T> for std::result::Result<T, E> {
 
 /// What the booted machine hands to the server.
 pub(crate) struct Machine {
-    pub(crate) transport: Transport,
+    pub(crate) channel: Channel,
     pub(crate) disk: Disk,
     pub(crate) kernel: Kernel,
     pub(crate) project: Option<Project>,
@@ -67,16 +67,20 @@ pub(crate) fn boot() -> Result<Machine> {
     // The driver asks the host for its ports' names and does not wait for the answer; the disks
     // are mounted meanwhile.
     let disk = root::mount_disks(&uevents)?;
-    let port = Transport::find_port(&uevents, PORT)
-        .attempt(|| format!("cannot find the virtio-serial port {PORT:?}"))?;
+    let announced = Announced::find(&uevents, PORT)
+        .attempt(|| format!("cannot find the virtio-serial port {PORT:?}, nor a vsock device"))?;
     let outside = root::enter()?;
     settle()?;
     let devices = outside
         .devices
         .try_clone()
         .attempt(|| "cannot keep the directory of the devices".into())?;
+    let channel = match announced {
+        Announced::Port(node) => Channel::Port { devices, node },
+        Announced::Vsock => Channel::Vsock,
+    };
     Ok(Machine {
-        transport: Transport::port(devices, port),
+        channel,
         disk,
         kernel: Kernel::Own,
         project: Some(Project::new(outside.mounts, outside.devices, uevents)),

@@ -13,7 +13,7 @@ use crate::adopt::Kernel;
 use crate::boot::{Attempt, Machine, Result};
 use crate::exec::Cgroups;
 use crate::freeze::Disk;
-use crate::transport::Transport;
+use crate::transport::Channel;
 use crate::{log, sys};
 
 /// The first argument of an agent that is PID 1 of a container.
@@ -45,7 +45,7 @@ pub(crate) fn boot(mut arguments: impl Iterator<Item = String>) -> Result<Machin
         rustix::fs::open("/", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .attempt(|| "cannot open /".into())?;
     Ok(Machine {
-        transport: Transport::Socket(Some(socket)),
+        channel: Channel::Socket(socket),
         disk: Disk::of_host(top),
         kernel: Kernel::Hosts,
         project: None,

@@ -64,7 +64,10 @@ async fn serve(machine: boot::Machine) -> ! {
         Ok(watch) => drop(tokio::spawn(watch)),
         Err(error) => log::fatal(&boot::BootError::new("cannot watch children", error)),
     }
-    let mut transport: Transport = machine.transport;
+    let mut transport = match Transport::open(machine.channel) {
+        Ok(transport) => transport,
+        Err(error) => log::fatal(&boot::BootError::new("cannot listen for the host", error)),
+    };
     let agent =
         AgentService::new(reaper, machine.disk, machine.kernel, machine.project, machine.cgroups);
     log::line("ready");
@@ -80,7 +83,7 @@ async fn serve(machine: boot::Machine) -> ! {
             () = agent.power_off_due() => {}
         }
         if agent.is_shut_down() {
-            sys::power_off();
+            transport.power_off();
         }
     }
 }

@@ -183,6 +183,65 @@ pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> io::Result<()> {
     })
 }
 
+/// A listening, non-blocking vsock; see vsock(7).
+pub(crate) fn vsock_listen(port: u32) -> io::Result<OwnedFd> {
+    let socket = vsock(libc::SOCK_NONBLOCK)?;
+    let address = vsock_address(libc::VMADDR_CID_ANY, port);
+    // SAFETY: the address is a live `sockaddr_vm` of the length that is named, and only read.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), VSOCK_ADDRESS) })?;
+    // SAFETY: no memory is passed; the descriptor is open for the length of the call.
+    check(unsafe { libc::listen(socket.as_raw_fd(), 1) })?;
+    Ok(socket)
+}
+
+/// Connects to a port of the host. Blocks for two seconds at most (vsock(7),
+/// `SO_VM_SOCKETS_CONNECT_TIMEOUT`); usually the host's side accepts at once, or refuses.
+pub(crate) fn vsock_knock(port: u32) -> io::Result<OwnedFd> {
+    let socket = vsock(0)?;
+    let address = vsock_address(libc::VMADDR_CID_HOST, port);
+    // SAFETY: the address is a live `sockaddr_vm` of the length that is named, and only read.
+    check(unsafe {
+        libc::connect(socket.as_raw_fd(), (&raw const address).cast(), VSOCK_ADDRESS)
+    })?;
+    Ok(socket)
+}
+
+/// A connection from the host; `None` for one from anybody else.
+pub(crate) fn vsock_accept(listening: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
+    let mut peer = vsock_address(0, 0);
+    let mut length = VSOCK_ADDRESS;
+    let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: the kernel writes at most `length` bytes, the size of `peer`, during the call.
+    let accepted = unsafe {
+        let (peer, length) = ((&raw mut peer).cast(), &raw mut length);
+        libc::accept4(listening.as_raw_fd(), peer, length, flags)
+    };
+    check(accepted)?;
+    // SAFETY: the call has just made this descriptor, and nobody else owns it.
+    let stream = unsafe { OwnedFd::from_raw_fd(accepted) };
+    Ok((peer.svm_cid == libc::VMADDR_CID_HOST).then_some(stream))
+}
+
+fn vsock(flags: libc::c_int) -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | flags;
+    // SAFETY: no memory is passed.
+    let socket = unsafe { libc::socket(libc::AF_VSOCK, kind, 0) };
+    check(socket)?;
+    // SAFETY: the call has just made this descriptor, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(socket) })
+}
+
+const VSOCK_ADDRESS: libc::socklen_t = std::mem::size_of::<libc::sockaddr_vm>() as libc::socklen_t;
+
+fn vsock_address(cid: u32, port: u32) -> libc::sockaddr_vm {
+    // SAFETY: `sockaddr_vm` is plain data, for which all zeroes is a valid value.
+    let mut address: libc::sockaddr_vm = unsafe { std::mem::zeroed() };
+    address.svm_family = libc::AF_VSOCK as libc::sa_family_t;
+    address.svm_cid = cid;
+    address.svm_port = port;
+    address
+}
+
 /// Ends the machine as one that is done. The disks must be clean by now.
 pub(crate) fn power_off() -> ! {
     if is_in_container() {

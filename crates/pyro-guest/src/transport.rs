@@ -1,7 +1,8 @@
 //! The byte stream to the host.
 //!
-//! Each engine has its own kind; all that the rest of the agent sees is a [`Stream`]: the
-//! virtio-serial port of QEMU machines, or a socket that a container's PID 1 was started with.
+//! Each engine has its own kind; all that the rest of the agent sees is a [`Stream`]. QEMU's machines
+//! have a virtio-serial port, firecracker's a vsock device (vsock(7)), whichever the kernel announces;
+//! a container's PID 1 was started with a socket.
 
 use std::fs;
 use std::io;
@@ -13,27 +14,62 @@ use std::time::Duration;
 use rustix::event::epoll;
 use rustix::fs::{Mode, OFlags};
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
-use crate::sys;
 use crate::uevent::Uevents;
+use crate::{log, sys};
 
-/// How long the host's port may take to be announced.
+/// How long the host's channel may take to be announced.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The vsock port that the agent listens on, and the host's that it knocks at. Part of the protocol:
+/// the engine that has vsock says the same.
+const VSOCK_PORT: u32 = 52;
+
+/// What the engine that cannot tell a power-off from a reset waits for on the console.
+const GOODBYE: &str = "powers off";
+
+/// What the host gave this machine to be reached by.
+pub(crate) enum Channel {
+    /// A virtio-serial port: the directory of the device nodes, and the node's name.
+    Port { devices: OwnedFd, node: String },
+    /// A vsock device.
+    Vsock,
+    /// A connected socket.
+    Socket(OwnedFd),
+}
+
+/// What the kernel has announced.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Announced {
+    /// The device node of a virtio-serial port.
+    Port(String),
+    /// A vsock device.
+    Vsock,
+}
 
 /// Where hosts come from.
 pub(crate) enum Transport {
     /// A virtio-serial port: the directory of its device node and the node's name.
     Port { devices: OwnedFd, node: String },
+    /// A listening vsock, and the knock at the host's, which is held.
+    ///
+    /// A machine that is restored from a snapshot loses its connections: the host tells its driver
+    /// so, and whatever is connected before that was heard is lost as well. The knock is lost then,
+    /// too, and the agent knocks again: so the host knows when it can connect.
+    Vsock { listening: AsyncFd<OwnedFd>, knock: Option<AsyncFd<OwnedFd>> },
     /// A connected socket. There is only the one host at its other end: once that is gone, so is
     /// the reason for the container.
     Socket(Option<OwnedFd>),
 }
 
-impl Transport {
-    /// The device node of the virtio-serial port that the engine gave this name.
-    pub(crate) fn find_port(uevents: &Uevents, name: &str) -> io::Result<String> {
+impl Announced {
+    /// Waits for the virtio-serial port that the engine gave this name, or for a vsock device.
+    pub(crate) fn find(uevents: &Uevents, name: &str) -> io::Result<Self> {
         uevents.wait_for(PATIENCE, || {
+            if has_vsock()? {
+                return Ok(Some(Self::Vsock));
+            }
             // Absent until the driver has found its first port.
             let Ok(ports) = fs::read_dir("/sys/class/virtio-ports") else { return Ok(None) };
             for port in ports {
@@ -41,15 +77,50 @@ impl Transport {
                 // A port's name arrives after the port does.
                 let Ok(found) = fs::read_to_string(port.path().join("name")) else { continue };
                 if found.trim_end() == name {
-                    return Ok(port.file_name().into_string().ok());
+                    return Ok(port.file_name().into_string().ok().map(Self::Port));
                 }
             }
             Ok(None)
         })
     }
+}
 
-    pub(crate) fn port(devices: OwnedFd, node: String) -> Self {
-        Self::Port { devices, node }
+/// True once the driver has taken a vsock device: the kernel names no class for them.
+fn has_vsock() -> io::Result<bool> {
+    let Ok(bound) = fs::read_dir("/sys/bus/virtio/drivers/vmw_vsock_virtio_transport") else {
+        return Ok(false);
+    };
+    for entry in bound {
+        if entry?.file_name().to_string_lossy().starts_with("virtio") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+impl Transport {
+    /// Opens the channel. Within the runtime.
+    pub(crate) fn open(channel: Channel) -> io::Result<Self> {
+        match channel {
+            Channel::Port { devices, node } => Ok(Self::Port { devices, node }),
+            Channel::Socket(socket) => Ok(Self::Socket(Some(socket))),
+            Channel::Vsock => {
+                let listening = sys::async_fd(sys::vsock_listen(VSOCK_PORT)?)?;
+                Ok(Self::Vsock { listening, knock: knock() })
+            }
+        }
+    }
+
+    /// Ends the machine as one that is done.
+    pub(crate) fn power_off(&self) -> ! {
+        match self {
+            Self::Port { .. } | Self::Socket(_) => sys::power_off(),
+            // Firecracker has no power switch: it ends when the machine resets itself.
+            Self::Vsock { .. } => {
+                log::line(GOODBYE);
+                sys::reset()
+            }
+        }
     }
 
     /// Waits for a host. The stream before it must have been dropped: a port opens only once.
@@ -61,6 +132,22 @@ impl Transport {
                 until_host_is_there(&port).await?;
                 Ok(Stream(sys::async_fd(port)?))
             }
+            Self::Vsock { listening, knock } => loop {
+                tokio::select! {
+                    ready = listening.readable() => {
+                        let accepted =
+                            ready?.try_io(|listening| sys::vsock_accept(listening.as_fd()));
+                        match accepted {
+                            Ok(Ok(Some(stream))) => return Ok(Stream(sys::async_fd(stream)?)),
+                            // Not from the host, or gone before it was looked at.
+                            Ok(Ok(None)) | Err(_) => {}
+                            Ok(Err(error)) if is_passing(&error) => {}
+                            Ok(Err(error)) => return Err(error),
+                        }
+                    }
+                    () = lost(knock.as_ref()) => *knock = self::knock(),
+                }
+            },
             Self::Socket(socket) => {
                 let Some(socket) = socket.take() else { sys::power_off() };
                 rustix::io::ioctl_fionbio(&socket, true)?;
@@ -68,6 +155,30 @@ impl Transport {
             }
         }
     }
+}
+
+/// The host need not hear it; one that does not is told nothing, and connects all the same.
+fn knock() -> Option<AsyncFd<OwnedFd>> {
+    sys::vsock_knock(VSOCK_PORT).and_then(sys::async_fd).ok()
+}
+
+/// Resolves when the host has hung up, or the connection was lost with the machine's past: a reset vsock
+/// reports an error, and nothing to read. Nothing is ever sent on it.
+async fn lost(knock: Option<&AsyncFd<OwnedFd>>) {
+    match knock {
+        Some(knock) => drop(knock.ready(Interest::READABLE | Interest::ERROR).await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Of one connection, not of the listener; see accept(2).
+fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::Interrupted
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+    )
 }
 
 /// Waits until the port no longer reports a hang-up.
@@ -139,7 +250,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // A port has no half-close; dropping it closes it.
+        // A port has no half-close, and a vsock needs none; dropping it closes it.
         Poll::Ready(Ok(()))
     }
 }

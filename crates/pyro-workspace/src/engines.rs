@@ -3,6 +3,7 @@
 use pyro_contract::workspace::{EngineChoice, EngineKind, Isolation};
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_engine::container::ContainerEngine;
+use pyro_engine::firecracker::FirecrackerEngine;
 use pyro_engine::qemu::QemuEngine;
 use pyro_engine::{Engine, Probe};
 
@@ -10,11 +11,21 @@ use crate::settings::Programs;
 
 /// What `auto` tries, the strongest first. Nothing that shares the host's kernel may stand here:
 /// less isolation than a machine of its own is for the user to choose, never for pyro.
-const AUTO: &[EngineKind] = &[EngineKind::Qemu];
+const AUTO: &[EngineKind] = &[EngineKind::Firecracker, EngineKind::Qemu];
 
 /// The engine of this kind.
 pub(crate) fn of(kind: EngineKind, programs: &Programs) -> Box<dyn Engine> {
     match kind {
+        EngineKind::Firecracker => {
+            let engine = match &programs.firecracker {
+                Some(program) => FirecrackerEngine::with_program(program),
+                None => FirecrackerEngine::default(),
+            };
+            Box::new(match &programs.jailer {
+                Some(jailer) => engine.with_jailer(jailer),
+                None => engine,
+            })
+        }
         EngineKind::Qemu => Box::new(match &programs.qemu {
             Some(program) => QemuEngine::with_program(program),
             None => QemuEngine::default(),
@@ -90,9 +101,13 @@ mod tests {
         }
     }
 
+    fn only_qemu(kind: EngineKind) -> Option<Isolation> {
+        (kind == EngineKind::Qemu).then_some(Isolation::EmulatedVm)
+    }
+
     #[test]
     fn auto_takes_an_emulated_machine_rather_than_less_isolation() {
-        let chosen = decide(EngineChoice::Auto, |_| Some(Isolation::EmulatedVm), unusable);
+        let chosen = decide(EngineChoice::Auto, only_qemu, unusable);
         assert_eq!(chosen.unwrap(), EngineKind::Qemu);
     }
 
@@ -103,6 +118,19 @@ mod tests {
         assert!(decide(EngineChoice::Auto, only_containers, unusable).is_err());
         let chosen = decide(EngineChoice::Container, only_containers, unusable);
         assert_eq!(chosen.unwrap(), EngineKind::Container);
+    }
+
+    #[test]
+    fn auto_takes_firecracker_where_that_runs() {
+        let chosen = decide(EngineChoice::Auto, |_| Some(Isolation::HardwareVm), unusable);
+        assert_eq!(chosen.unwrap(), EngineKind::Firecracker);
+    }
+
+    #[test]
+    fn an_engine_that_was_asked_for_by_name_is_not_replaced_by_another() {
+        let error = decide(EngineChoice::Firecracker, only_qemu, unusable).unwrap_err();
+        assert_eq!(error.code, ErrorCode::MissingDependency);
+        assert!(error.message.contains("firecracker"), "{error}");
     }
 
     #[test]

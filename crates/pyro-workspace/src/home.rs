@@ -3,6 +3,7 @@
 //! ```text
 //! PYRO_HOME/
 //!   environments/ images/ kernels/ boot/     the environment cache (crate pyro-environment)
+//!   programs/firecracker-…/                  what `pyro setup` fetched
 //!   workspaces/
 //!     .lock                                  held while a name is being taken or leftovers are swept
 //!     .new-ws-…/                             a workspace before it exists
@@ -69,6 +70,12 @@ impl Home {
     #[must_use]
     pub fn workspaces(&self) -> PathBuf {
         self.root.join("workspaces")
+    }
+
+    /// The directory of the programs that pyro fetched for itself.
+    #[must_use]
+    pub fn programs(&self) -> PathBuf {
+        self.root.join("programs")
     }
 
     /// The directory of one workspace.

@@ -24,6 +24,7 @@ mod record;
 mod review;
 mod seed;
 mod settings;
+mod setup;
 pub mod supervisor;
 mod warm;
 mod watch;

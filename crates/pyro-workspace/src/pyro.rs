@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use pyro_contract::environment::{Digest, EnvironmentRef};
 use pyro_contract::exec::{ExecRequest, JournalCommand};
 use pyro_contract::name::{WorkspaceId, WorkspaceRef};
+use pyro_contract::operation::InstalledProgram;
 use pyro_contract::workspace::{Deleted, WorkspaceState, WorkspaceStatus};
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_environment::{Environment, Store};
@@ -26,7 +27,7 @@ use crate::record::{Record, not_found, paused};
 use crate::review::Review;
 use crate::settings::Settings;
 use crate::watch::Watch;
-use crate::{journal, reconcile};
+use crate::{journal, reconcile, setup};
 
 pub use create::Ephemeral;
 
@@ -91,6 +92,7 @@ impl Pyro {
     /// State under `home`.
     pub fn at(home: Home, settings: Settings, supervisor: PathBuf) -> Result<Self> {
         let store = Arc::new(Store::open(home.root())?);
+        let settings = settings.with_installed(&home);
         Ok(Self { home, store, settings: Arc::new(settings), supervisor })
     }
 
@@ -110,6 +112,11 @@ impl Pyro {
     #[must_use]
     pub fn environments(&self) -> &Arc<Store> {
         &self.store
+    }
+
+    /// Fetches the release of Firecracker that pyro works with, unless it is here.
+    pub async fn setup_firecracker(&self, watch: &Watch) -> Result<InstalledProgram> {
+        setup::firecracker(&self.home.programs(), watch).await
     }
 
     /// The environment, fetched first if it is not cached.

@@ -14,6 +14,9 @@ use pyro_contract::workspace::{EngineChoice, Shape, ShapeRequest};
 use pyro_contract::{Error, ErrorCode, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::home::Home;
+use crate::setup;
+
 /// What holds where nobody says otherwise.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
@@ -62,6 +65,16 @@ impl Settings {
     /// What this process's environment and the user's configuration file say.
     pub fn from_environment() -> Result<Self> {
         Self::load(&|name| std::env::var_os(name).filter(|value| !value.is_empty()))
+    }
+
+    /// With the Firecracker that pyro fetched for itself, where neither the file nor a variable names
+    /// one. Its jailer is used only if it is named: pyro has a jail of its own.
+    pub(crate) fn with_installed(mut self, home: &Home) -> Self {
+        let program = &mut self.programs.firecracker;
+        if program.is_none() {
+            *program = setup::installed_firecracker(&home.programs());
+        }
+        self
     }
 
     fn load(variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Self> {

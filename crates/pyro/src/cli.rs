@@ -76,6 +76,9 @@ the background too; it takes about 80 MiB of disk, and `pyro env prune --all` dr
     /// Workspaces: create, use, review, delete
     #[command(subcommand, visible_alias = "ws")]
     Workspace(Box<WorkspaceCommand>),
+    /// Programs that pyro works with and no package has: fetch them
+    #[command(subcommand)]
+    Setup(SetupCommand),
     /// Check what this host offers, and say how to mend what is missing
     #[command(after_help = "\
 Examples:
@@ -118,6 +121,19 @@ Examples:
     /// Own a machine that waits for a workspace (started by pyro itself)
     #[command(hide = true)]
     Warm(WarmArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SetupCommand {
+    /// Fetch the release of Firecracker that pyro works with, verified by its digest
+    #[command(after_help = "\
+Examples:
+  pyro setup firecracker
+  PYRO_FIRECRACKER_MIRROR=https://mirror.example.org/firecracker pyro setup firecracker
+
+It goes to $PYRO_HOME/programs and is used from there, unless PYRO_FIRECRACKER or the configuration
+file names another. Done again, it does nothing.")]
+    Firecracker,
 }
 
 #[derive(Debug, Subcommand)]
@@ -326,7 +342,7 @@ pub(crate) struct MachineArgs {
 /// What a machine is like.
 #[derive(Debug, Args)]
 pub(crate) struct KindArgs {
-    /// What isolates it: auto, qemu, container [default: auto, unless configured]
+    /// What isolates it: auto, firecracker, qemu, container [default: auto, unless configured]
     #[arg(long, value_parser = parse::<EngineChoice>)]
     pub(crate) engine: Option<EngineChoice>,
     /// Virtual CPUs [default: 1, unless configured]

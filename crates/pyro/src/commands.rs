@@ -5,6 +5,7 @@ mod environment;
 mod exec;
 mod prepare;
 mod review;
+mod setup;
 mod supervise;
 mod workspace;
 
@@ -44,6 +45,7 @@ pub(crate) async fn dispatch(command: Command, ui: &Ui) -> Result<u8> {
         Command::Run(args) => exec::run_once(&pyro, *args, ui).await,
         Command::Prepare(args) => prepare::run(&pyro, args, ui).await,
         Command::Env(command) => environment::run(&pyro, command, ui).await,
+        Command::Setup(command) => setup::run(&pyro, command, ui).await,
         Command::Doctor(args) => doctor::run(&pyro, args, ui).await,
         Command::Workspace(command) => match *command {
             WorkspaceCommand::Exec { workspace, exec } => {

@@ -193,6 +193,7 @@ pub(crate) fn checks(checks: &[Check]) -> String {
         let mark = match check.status {
             CheckStatus::Ok => "ok     ",
             CheckStatus::Warning => "warning",
+            CheckStatus::Unavailable => "absent ",
             CheckStatus::Failed => "FAILED ",
         };
         let _ = writeln!(text, "{mark}  {}: {}", check.name, check.found);

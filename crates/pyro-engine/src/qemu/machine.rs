@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
@@ -12,7 +11,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rustix::fs::{MemfdFlags, memfd_create};
 use serde_json::json;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
@@ -20,8 +18,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::console::Tail;
-use crate::jail::Jail;
-use crate::process::{Ending, Process};
+use crate::files::{open, open_by_path};
+use crate::jail::{Installed, Jail};
+use crate::process::{Confinement, Ending, Process};
 use crate::qemu::command_line::{self, Fds, Layout, Memory, Start};
 use crate::qemu::qmp::Monitor;
 use crate::qemu::{Acceleration, Maker, tsc};
@@ -83,7 +82,7 @@ impl QemuMachine {
         spec: &MachineSpec,
     ) -> Result<Self> {
         let Prepared { command, jail, held, host, state } = prepare(maker, &beginning, spec)?;
-        let (process, ending) = Process::start(command, jail, held.0)
+        let (process, ending) = Process::start(command, Confinement::Jail(jail), held.0)
             .await
             .map_err(EngineError::io(format!("cannot start {}", maker.program.display())))?;
         let console = Tail::default();
@@ -242,12 +241,6 @@ impl Machine for QemuMachine {
     }
 }
 
-impl Drop for QemuMachine {
-    fn drop(&mut self) {
-        self.process.kill();
-    }
-}
-
 /// Who hears the machine's last words.
 struct Witness {
     console: Tail,
@@ -349,8 +342,8 @@ fn prepare(maker: &Maker, beginning: &Beginning, spec: &MachineSpec) -> Result<P
                 _ => None,
             };
             let start = Start::Boot {
-                kernel: held.add(open_by_path(&spec.image.kernel, spec)?),
-                initramfs: held.add(open_by_path(&spec.image.initramfs, spec)?),
+                kernel: held.add(open_by_path(&spec.image.kernel, spec.run_as)?),
+                initramfs: held.add(open_by_path(&spec.image.initramfs, spec.run_as)?),
                 tsc_khz: match maker.acceleration {
                     Acceleration::Emulated => tsc::khz(),
                     Acceleration::Hardware => 0,
@@ -371,8 +364,9 @@ fn prepare(maker: &Maker, beginning: &Beginning, spec: &MachineSpec) -> Result<P
     command.args(command_line::arguments(&layout)).stderr(errors_fd);
     command.stdin(Stdio::null()).stdout(Stdio::null()).env_clear();
     let numbers = held.0.iter().map(AsRawFd::as_raw_fd).collect();
-    let jail = Jail::new(&spec.runtime_dir, &maker.program, spec.run_as, numbers)
-        .map_err(EngineError::io("cannot prepare the machine's confinement"))?;
+    let jail =
+        Jail::new(&spec.runtime_dir, (&maker.program, Installed::Prefix), spec.run_as, numbers)
+            .map_err(EngineError::io("cannot prepare the machine's confinement"))?;
     let jail = match maker.acceleration {
         Acceleration::Hardware => jail,
         // What an emulator translates is scattered; its guest gains nothing from large pages.
@@ -388,29 +382,4 @@ fn socket() -> Result<(UnixStream, OwnedFd)> {
         Ok::<_, io::Error>((UnixStream::from_std(ours)?, OwnedFd::from(theirs)))
     };
     pair().map_err(EngineError::io("cannot make a socket"))
-}
-
-fn open(path: &Path, writable: bool) -> Result<File> {
-    File::options()
-        .read(true)
-        .write(writable)
-        .open(path)
-        .map_err(EngineError::io(format!("cannot open {}", path.display())))
-}
-
-/// A file that QEMU opens again through `/proc/self/fd`, for which its own user needs the right to
-/// read it, although not the path to it. Where others may not read it, it gets a copy in memory.
-fn open_by_path(path: &Path, spec: &MachineSpec) -> Result<OwnedFd> {
-    let mut file = open(path, false)?;
-    let failed = |error| EngineError::io(format!("cannot read {}", path.display()))(error);
-    let meta = file.metadata().map_err(failed)?;
-    let readable =
-        spec.run_as.is_none_or(|id| meta.permissions().mode() & 0o004 != 0 || meta.uid() == id);
-    if readable {
-        return Ok(file.into());
-    }
-    let mut copy: File =
-        memfd_create("boot", MemfdFlags::CLOEXEC).map_err(|error| failed(error.into()))?.into();
-    io::copy(&mut file, &mut copy).map_err(failed)?;
-    Ok(copy.into())
 }

@@ -17,6 +17,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
+use crate::processor::processor;
 use crate::qemu::machine::{Beginning, QemuMachine};
 use crate::qemu::{Acceleration, Maker, memory};
 use crate::{EngineError, Machine, MachineSpec, Result, packed};
@@ -55,15 +56,6 @@ pub(crate) fn fingerprint(maker: &Maker) -> Result<String> {
         meta.mtime_nsec(),
         processor()
     ))
-}
-
-/// Model, stepping, microcode and features of the first processor. Rates vary from moment to moment.
-fn processor() -> String {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let first = text.split("\n\n").next().unwrap_or_default();
-    let of_moment = ["cpu MHz", "bogomips", "processor", "core id", "apicid", "initial apicid"];
-    let lasting = |line: &&str| !of_moment.iter().any(|key| line.starts_with(key));
-    first.lines().filter(lasting).collect::<Vec<_>>().join("\n")
 }
 
 /// See [`crate::Engine::prepare`].

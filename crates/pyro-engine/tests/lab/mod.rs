@@ -67,8 +67,12 @@ impl Lab {
     }
 
     pub(crate) async fn boot(&self) -> (Box<dyn Machine>, Client) {
+        self.boot_on(&QemuEngine::default()).await
+    }
+
+    pub(crate) async fn boot_on(&self, engine: &dyn Engine) -> (Box<dyn Machine>, Client) {
         let begun = Instant::now();
-        let machine = QemuEngine::default().launch(&self.spec).await.unwrap();
+        let machine = engine.launch(&self.spec).await.unwrap();
         eprintln!("launch {:?}", begun.elapsed());
         machine.insert_baseline(&self.path("baseline")).await.unwrap();
         let mut client = pyro_wire::agent(machine.connect().await.unwrap());

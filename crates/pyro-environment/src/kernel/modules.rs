@@ -19,8 +19,9 @@ const NEEDED: [&str; 8] = [
     "ext4",
 ];
 
-/// Loaded if the kernel has them: entropy from the host, and the channel that Firecracker offers.
-const WELCOME: [&str; 2] = ["virtio_rng", "vmw_vsock_virtio_transport"];
+/// Loaded if the kernel has them: entropy from the host, the channel that firecracker offers, and what
+/// tells the host which memory is free.
+const WELCOME: [&str; 3] = ["virtio_rng", "vmw_vsock_virtio_transport", "virtio_balloon"];
 
 /// What a module says it must be loaded after.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

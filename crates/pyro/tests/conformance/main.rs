@@ -71,7 +71,8 @@ fn unusable(host: &Host, engine: &str) -> Option<String> {
     let Some(check) = checks.as_array().unwrap().iter().find(|check| check["name"] == *name) else {
         return Some(format!("this build has no {engine} engine"));
     };
-    (check["status"] == "failed").then(|| format!("{}: {}", check["found"], check["why"]))
+    let cannot = check["status"] == "failed" || check["status"] == "unavailable";
+    cannot.then(|| format!("{}: {}", check["found"], check["why"]))
 }
 
 fn on(engine: &'static str, case: fn(&Bench)) {

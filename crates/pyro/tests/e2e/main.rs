@@ -12,6 +12,7 @@ mod diff;
 mod exec;
 mod export;
 mod failures;
+mod firecracker;
 mod harness;
 mod lifecycle;
 mod output;
