@@ -83,6 +83,8 @@ pub struct Capabilities {
     pub pause: bool,
     /// [`Engine::prepare`] and [`Engine::restore`].
     pub templates: bool,
+    /// A machine that runs can wait for its baseline.
+    pub waits: bool,
 }
 
 /// What a machine takes from the host.
@@ -157,8 +159,8 @@ pub trait Engine: Send + Sync {
     /// Starts a machine. When this returns it runs; the agent may still be booting.
     async fn launch(&self, spec: &MachineSpec) -> Result<Box<dyn Machine>>;
 
-    /// What a template depends on besides its image and the machine's shape: the engine's program,
-    /// this host's processor. Text without a meaning of its own.
+    /// What a template, or a machine that waits, depends on besides its image and shape: the engine's
+    /// program, this host's processor. Text without a meaning of its own.
     fn fingerprint(&self) -> Result<String> {
         Err(EngineError::unsupported(self.kind(), "templates"))
     }

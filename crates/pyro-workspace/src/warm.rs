@@ -1,4 +1,5 @@
-//! Machines that wait warm: where they are, and how one is given a workspace.
+//! Machines that wait warm: where they are, and how one is given a workspace. TEMPLATE stands for what
+//! they were made from, be it frozen or not.
 //!
 //! ```text
 //! PYRO_HOME/warm/TEMPLATE/NAME/claim.sock     a supervisor that has a machine and no workspace
@@ -107,19 +108,10 @@ pub(crate) fn directory(home: &Home, template: &Digest) -> PathBuf {
     home.root().join("warm").join(&template.hex()[..16])
 }
 
-/// A warm machine of this template, if one waits. Blocks for milliseconds. Directories that nobody
-/// answers for are removed on the way.
+/// A warm machine of this template, if one waits. Blocks for milliseconds.
 pub(crate) fn reserve(home: &Home, template: &Digest) -> Option<Reserved> {
-    let directory = directory(home, template);
-    fs::read_dir(&directory).ok()?.flatten().find_map(|entry| {
-        let reserved = ask(&entry.path());
-        if let Err(error) = &reserved
-            && error.kind() == io::ErrorKind::ConnectionRefused
-        {
-            let _ = fs::remove_dir_all(entry.path());
-        }
-        reserved.ok()
-    })
+    let entries = fs::read_dir(directory(home, template)).ok()?.flatten();
+    entries.into_iter().find_map(|entry| ask(&entry.path()).ok())
 }
 
 /// Removes what supervisors left that were killed. A living one holds a lock on its directory;
@@ -192,8 +184,17 @@ mod tests {
         for (fd, text) in [(received.lock, "lock"), (received.log, "log")] {
             assert_eq!(io::read_to_string(fs::File::from(fd)).unwrap(), text);
         }
-        // Nobody answers for this directory any more.
-        reserve(&home, &template);
+        // Nobody has a lock on this directory any more; but it is young.
+        sweep(&home, &template);
+        assert!(place.exists());
+        let old = std::time::SystemTime::now() - 2 * YOUNG;
+        fs::File::open(&place).unwrap().set_modified(old).unwrap();
+        let lock = fs::File::open(&place).unwrap();
+        lock.lock().unwrap();
+        sweep(&home, &template);
+        assert!(place.exists(), "somebody lives there");
+        drop(lock);
+        sweep(&home, &template);
         assert!(!place.exists());
     }
 

@@ -16,6 +16,8 @@ mod runtime;
 mod seccomp;
 mod stage;
 
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -127,7 +129,16 @@ impl Engine for ContainerEngine {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { pause: true, templates: false }
+        let waits = self.runtime().is_ok_and(|runtime| runtime.takes_mounts_while_running());
+        Capabilities { pause: true, templates: false, waits }
+    }
+
+    fn fingerprint(&self) -> Result<String> {
+        let program = self.runtime()?.program;
+        let meta = fs::metadata(&program)
+            .map_err(EngineError::io(format!("cannot see {}", program.display())))?;
+        let (length, time) = (meta.len(), (meta.mtime(), meta.mtime_nsec()));
+        Ok(format!("{} {length} {}.{:09}", program.display(), time.0, time.1))
     }
 
     fn create_storage(&self, storage: &Path, disk_mib: u32) -> Result<()> {

@@ -139,7 +139,7 @@ impl Engine for FirecrackerEngine {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { pause: true, templates: true }
+        Capabilities { pause: true, templates: true, waits: true }
     }
 
     fn create_storage(&self, storage: &Path, disk_mib: u32) -> Result<()> {

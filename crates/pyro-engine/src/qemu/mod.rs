@@ -108,7 +108,7 @@ impl Engine for QemuEngine {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { pause: true, templates: true }
+        Capabilities { pause: true, templates: true, waits: true }
     }
 
     fn create_storage(&self, storage: &Path, disk_mib: u32) -> Result<()> {

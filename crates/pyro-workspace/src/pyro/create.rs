@@ -85,11 +85,10 @@ impl Pyro {
         let id = draft.record.id.clone();
 
         let (worker, settings) = (watch.clone(), Arc::clone(&self.settings));
-        let (template, home) = (origin.template.clone(), self.home.clone());
+        let (template, key, home) = (origin.template.clone(), origin.warm_key(), self.home.clone());
         let (draft, warm, template) = blocking(move || {
             let mut draft = draft;
-            let digest = template.as_ref().map(|template| &template.digest);
-            let warm = digest.and_then(|digest| warm::reserve(&home, digest));
+            let warm = key.and_then(|key| warm::reserve(&home, &key));
             let disk = match (&warm, template) {
                 (Some(_), _) => Disk::Warm,
                 (None, Some(template)) => Disk::Clone(template),

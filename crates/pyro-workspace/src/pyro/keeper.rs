@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use command_fds::{CommandFdExt as _, FdMapping};
+use pyro_contract::environment::Digest;
 use pyro_contract::name::WorkspaceId;
 use pyro_contract::progress::Progress as _;
 use pyro_contract::template::PrepareRequest;
@@ -36,21 +37,21 @@ impl Pyro {
     /// the settings allow, so there may be fewer.
     ///
     /// # Errors
-    /// If the engine has no templates, or a machine cannot be made.
+    /// If the engine has no machines that can wait, or one cannot be made.
     pub async fn keep_warm(&self, request: &PrepareRequest, watch: &Watch) -> Result<()> {
         let count = request.warm.unwrap_or(0);
         let shape = request.shape.or(self.settings().shape);
         let engine = self.engine_for(request.engine).await?;
         let environment = self.environment(&request.environment, watch).await?;
         let origin = self.origin(engine, environment, shape).await?;
-        let Some(template) = &origin.template else {
+        let Some(key) = origin.warm_key() else {
             return Err(Error::new(
                 ErrorCode::Unsupported,
                 format!("the {engine} engine has no machines that could wait warm here"),
             )
             .with_hint("leave out `--warm`; `pyro doctor` lists what each engine can do"));
         };
-        warm::sweep(self.home(), &template.digest);
+        warm::sweep(self.home(), &key);
         let budget = Budget {
             bytes: u64::from(self.settings().templates.warm_mib) << 20,
             each: AtomicU64::new(0),
@@ -58,7 +59,8 @@ impl Pyro {
         };
         // One is made after the other, so that the first is there soon.
         let making = tokio::sync::Mutex::new(());
-        let slots = (0..count).map(|_| self.keep_one(request, &origin, &budget, &making, watch));
+        let slots =
+            (0..count).map(|_| self.keep_one(request, &origin, &key, &budget, &making, watch));
         tokio::select! {
             ended = futures_util::future::try_join_all(slots) => ended.map(drop),
             () = watch.interrupt().triggered() => Ok(()),
@@ -69,6 +71,7 @@ impl Pyro {
         &self,
         request: &PrepareRequest,
         origin: &Origin,
+        key: &Digest,
         budget: &Budget,
         making: &tokio::sync::Mutex<()>,
         watch: &Watch,
@@ -84,7 +87,7 @@ impl Pyro {
                 ));
                 std::future::pending::<()>().await;
             }
-            let mut warm = self.warm_up(request, origin).await?;
+            let mut warm = self.warm_up(request, origin, key).await?;
             budget.each.fetch_max(warm.memory_bytes, Ordering::Relaxed);
             let waiting = budget.waiting.fetch_add(1, Ordering::Relaxed) + 1;
             watch.stage(&format!("{waiting} machines are warm"));
@@ -95,15 +98,17 @@ impl Pyro {
         }
     }
 
-    async fn warm_up(&self, request: &PrepareRequest, origin: &Origin) -> Result<Warm> {
-        let Some(template) = &origin.template else {
-            return Err(Error::new(ErrorCode::Internal, "a template is gone"));
-        };
+    async fn warm_up(
+        &self,
+        request: &PrepareRequest,
+        origin: &Origin,
+        key: &Digest,
+    ) -> Result<Warm> {
         let shape = request.shape.or(self.settings().shape);
         let engine = self.engine_for(request.engine).await?;
         // Any name will do that no other has.
         let name = WorkspaceId::random();
-        let place = warm::directory(self.home(), &template.digest).join(name.as_str());
+        let place = warm::directory(self.home(), key).join(name.as_str());
         let failed = |error: io::Error| Error::io("cannot keep a machine warm", &error);
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&place).map_err(failed)?;
         let internal =

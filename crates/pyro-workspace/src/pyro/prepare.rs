@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Instant;
 
-use pyro_contract::environment::EnvironmentRef;
+use pyro_contract::environment::{Digest, EnvironmentRef};
 use pyro_contract::progress::Progress as _;
 use pyro_contract::template::{PrepareRequest, Prepared, TemplateState};
 use pyro_contract::workspace::{EngineChoice, EngineKind, Shape};
@@ -23,8 +23,10 @@ use crate::watch::{Watch, interrupted};
 pub(super) struct Origin {
     pub(super) environment: Environment,
     boot: BootImage,
-    /// Whose template it would be; `None` if there are to be none.
+    /// Whose template it would be, or whose machines wait; `None` if there are to be none.
     inputs: Option<TemplateInputs>,
+    /// The engine has templates.
+    freezes: bool,
     pub(super) template: Option<Template>,
 }
 
@@ -52,7 +54,13 @@ impl Origin {
 
     /// True if the next machine could start faster than this one.
     pub(super) fn lacks_template(&self) -> bool {
-        self.inputs.is_some() && self.template.is_none()
+        self.inputs.is_some() && self.freezes && self.template.is_none()
+    }
+
+    /// Under what name its like wait warm, if they can.
+    pub(super) fn warm_key(&self) -> Option<Digest> {
+        let inputs = self.inputs.as_ref().filter(|_| !self.lacks_template());
+        inputs.map(TemplateInputs::digest)
     }
 }
 
@@ -68,15 +76,15 @@ impl Pyro {
         let origin = self.origin(engine, environment, shape).await?;
         let (template, size_bytes) = match (&origin.template, &origin.inputs) {
             (Some(template), _) => (TemplateState::Present, template.size_bytes),
-            (None, Some(_)) => {
+            (None, Some(_)) if origin.freezes => {
                 let (state, template) = match self.freeze(engine, origin, shape, watch).await? {
                     Made::Present(template) => (TemplateState::Present, template),
                     Made::New(template) => (TemplateState::Made, template),
                 };
                 (state, template.size_bytes)
             }
-            (None, None) if self.settings().templates.enabled => (TemplateState::Unsupported, 0),
-            (None, None) => (TemplateState::Disabled, 0),
+            (None, _) if self.settings().templates.enabled => (TemplateState::Unsupported, 0),
+            (None, _) => (TemplateState::Disabled, 0),
         };
         Ok(Prepared {
             environment: request.environment.clone(),
@@ -114,7 +122,8 @@ impl Pyro {
         blocking(move || {
             let boot = store.boot_image(&environment.kernel, pyro_environment::GUEST_AGENT)?;
             let engine = engines::of(engine, &settings.programs);
-            let wanted = settings.templates.enabled && engine.capabilities().templates;
+            let able = engine.capabilities();
+            let wanted = settings.templates.enabled && (able.templates || able.waits);
             let inputs = match wanted.then(|| engine.fingerprint()).transpose()? {
                 None => None,
                 Some(fingerprint) => Some(TemplateInputs {
@@ -128,13 +137,14 @@ impl Pyro {
                 }),
             };
             // A template that cannot be had is no reason not to boot.
-            let template = inputs.as_ref().and_then(|inputs| {
+            let frozen = inputs.as_ref().filter(|_| able.templates);
+            let template = frozen.and_then(|inputs| {
                 store.template(inputs).unwrap_or_else(|error| {
                     tracing::warn!(%error, "the template cannot be used");
                     None
                 })
             });
-            Ok(Origin { environment, boot, inputs, template })
+            Ok(Origin { environment, boot, inputs, freezes: able.templates, template })
         })
         .await
     }

@@ -1,8 +1,9 @@
 //! A supervisor with a machine and without a workspace: it waits for one to be given.
 //!
-//! The machine has been restored, made unique, has run a command or two so that all it needs is at
-//! hand, and is held still. Once a workspace is given, this is a supervisor like any other. It ends
-//! with whoever keeps it, unless it was given away before.
+//! A machine from a template has been made unique, has run a command or two so that all it needs is
+//! at hand, and is held still; one of an engine without templates was started, and its agent waits.
+//! Once a workspace is given, this is a supervisor like any other. It ends with whoever keeps it,
+//! unless it was given away before.
 
 use std::fs;
 use std::io;
@@ -31,6 +32,9 @@ use crate::{engines, seed};
 /// The machine's name until it has one.
 const NAME: &str = "warm";
 
+/// How long an agent may take that is only to be started.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+
 /// How long a command may take that the machine is warmed up with.
 const REHEARSAL: Duration = Duration::from_secs(30);
 
@@ -47,7 +51,7 @@ pub struct WarmOrders {
     pub engine: EngineKind,
     /// The machine's size.
     pub shape: Shape,
-    /// What it is made from; a template must be among it.
+    /// What it is made from.
     pub boot: Boot,
     /// The settings of whoever keeps it.
     pub settings: Settings,
@@ -89,9 +93,12 @@ pub async fn wait(orders: WarmOrders) -> Result<()> {
         fs::rename(place.0.join(DISK), home.workspace(&id).storage())
     };
     take().map_err(|error| Error::io("cannot take over the workspace", &error))?;
-    drop((input, output, log, place));
+    drop((input, output, log));
     let (home, boot, settings) = (home.clone(), boot.clone(), settings.clone());
-    own(Orders { home, id, lock, ephemeral, boot, settings }, Some(newborn)).await
+    let ended = own(Orders { home, id, lock, ephemeral, boot, settings }, Some(newborn)).await;
+    // The machine has its files there for as long as it lives.
+    drop(place);
+    ended
 }
 
 const DISK: &str = "disk";
@@ -107,12 +114,8 @@ impl Drop for Place {
 
 async fn warm_up(orders: &WarmOrders) -> Result<Newborn> {
     let WarmOrders { home, directory, shape, boot, settings, .. } = orders;
-    let Some(template) = &boot.template else {
-        return Err(Error::new(ErrorCode::Internal, "there is no template to warm up"));
-    };
     let engine = engines::of(orders.engine, &settings.programs);
     let baseline = directory.join("baseline.erofs");
-    seed::pack(&Seed::Empty, &baseline, directory, &Watch::default())?;
     let spec = MachineSpec {
         image: Image {
             kernel: boot.kernel.clone(),
@@ -125,10 +128,18 @@ async fn warm_up(orders: &WarmOrders) -> Result<Newborn> {
         mem_mib: shape.mem_mib,
         run_as: machine_user(&directory.to_string_lossy()),
     };
-    engine.clone_storage(&template.directory, &spec.storage)?;
+    match &boot.template {
+        Some(template) => engine.clone_storage(&template.directory, &spec.storage)?,
+        None => engine.create_storage(&spec.storage, shape.disk_mib)?,
+    }
     fs::create_dir(&spec.runtime_dir)
         .map_err(|error| Error::io("cannot make a directory for the machine", &error))?;
     let mut newborn = Newborn::bring_up(&*engine, &spec, boot, home, shape.disk_mib).await?;
+    if boot.template.is_none() {
+        newborn.agent.ping(START_PATIENCE).await?;
+        return Ok(newborn);
+    }
+    seed::pack(&Seed::Empty, &baseline, directory, &Watch::default())?;
     newborn.adopt(&baseline, NAME, boot, home).await?;
     rehearse(&newborn.agent).await?;
     newborn.hold().await?;

@@ -5,7 +5,7 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::harness::{Host, PYRO};
+use crate::harness::{Host, PYRO, skip};
 
 /// A small machine, which is soon made.
 const SMALL: [&str; 4] = ["--mem-mib", "256", "--disk-mib", "512"];
@@ -139,7 +139,11 @@ struct Keeper(Child);
 
 impl Keeper {
     fn start(host: &Host, count: &str) -> Self {
-        let mut command = host.command(["prepare", "--warm", count]);
+        Self::of(host, count, "auto")
+    }
+
+    fn of(host: &Host, count: &str, engine: &str) -> Self {
+        let mut command = host.command(["prepare", "--warm", count, "--engine", engine]);
         Self(command.args(SMALL).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 
@@ -181,6 +185,33 @@ fn warm_machines_are_taken_replaced_and_end_with_their_keeper() {
     until("none waits", || waiting(&host) == 0);
     // Those that were taken live on without it, like any other.
     assert_eq!(host.sh(&id, "cat new"), "new\n");
+    host.ok(["workspace", "stop", &id]);
+    host.ok(["workspace", "start", &id]);
+    assert_eq!(host.sh(&id, "cat 'a file' new"), "content\nnew\n");
+}
+
+#[test]
+fn containers_wait_warm_too() {
+    let host = Host::new().without_templates();
+    let mut run = host.command(["run", "debian:12", "--engine", "container"]);
+    let output = run.args(SMALL).args(["--", "true"]).output().unwrap();
+    if !output.status.success() {
+        skip(&String::from_utf8_lossy(&output.stderr));
+        return;
+    }
+    let keeper = Keeper::of(&host, "2", "container");
+    until("two are warm", || waiting(&host) == 2);
+    let seed = host.path("seed");
+    crate::harness::fill(&seed, &[("a file", "content\n")]);
+    let container = ["--engine", "container", "--seed-path", seed.to_str().unwrap()];
+    let id = host.create(SMALL.into_iter().chain(container));
+    assert_eq!(host.sh(&id, "cat 'a file'; echo new > new; hostname"), format!("content\n{id}\n"));
+    assert_eq!(host.ok(["workspace", "diff", &id, "--name-only"]), "new\n");
+    until("it is replaced", || waiting(&host) == 2);
+    host.ok(["workspace", "pause", &id]);
+    host.ok(["workspace", "resume", &id]);
+    keeper.interrupt();
+    until("none waits", || waiting(&host) == 0);
     host.ok(["workspace", "stop", &id]);
     host.ok(["workspace", "start", &id]);
     assert_eq!(host.sh(&id, "cat 'a file' new"), "content\nnew\n");
