@@ -90,12 +90,16 @@ impl Engine for FirecrackerEngine {
 
     fn probe(&self) -> Probe {
         let Ok(program) = self.program() else {
-            return Probe {
-                isolation: None,
-                found: format!("{PROGRAM} is not installed"),
-                reason: Some("it runs hardware machines that start in milliseconds".to_owned()),
-                fix: Some(FIX.to_owned()),
+            let found = format!("{PROGRAM} is not installed");
+            let (reason, fix) = match kvm::probe() {
+                Kvm::Usable => {
+                    let reason = "it runs hardware machines that start in milliseconds";
+                    (reason.to_owned(), Some(FIX.to_owned()))
+                }
+                // Installing it would change nothing.
+                Kvm::Unusable(why) => (why.reason(), why.fix()),
             };
+            return Probe { isolation: None, found, reason: Some(reason), fix };
         };
         let said = version::ask(&program);
         let line = said.as_deref().unwrap_or("something that does not tell its version");
