@@ -102,7 +102,7 @@ const INTO_CGROUP: u64 = 0x2_0000_0000;
 ///
 /// # Safety
 /// As for fork(2) in a process of several threads: the child may only do what is
-/// async-signal-safe (signal-safety(7)).
+/// async-signal-safe (signal-safety(7)), and must not rely on the C library's idea of its threads.
 pub(crate) unsafe fn fork(cgroup: Option<BorrowedFd<'_>>) -> io::Result<i32> {
     let Some(cgroup) = cgroup else {
         // SAFETY: the caller's promise.

@@ -1,6 +1,7 @@
 //! Processes of this host that a record names, which may be long gone.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,19 +19,40 @@ impl ProcessId {
     /// Sends SIGKILL, unless it is gone or its number belongs to another by now, and waits at most
     /// `patience` for its end.
     pub(crate) fn kill(self, patience: Duration) {
-        let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else { return };
-        // The descriptor pins the process first; only then is it worth asking who it is.
-        let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return };
-        if start_time(self.pid) != Some(self.start_time) {
-            return;
-        }
+        let Some(handle) = self.handle() else { return };
         let _ = pidfd_send_signal(&handle, Signal::KILL);
-        let timeout = Timespec {
-            tv_sec: i64::try_from(patience.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(patience.subsec_nanos()),
-        };
-        let _ = poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&timeout));
+        wait(&handle, patience);
     }
+
+    /// The same for a machine whose supervisor is dead: it ends by itself, and may still be busy
+    /// taking away what it had on this host, which is why it is not killed at once.
+    pub(crate) fn outlive(self, patience: Duration) {
+        if let Some(handle) = self.handle()
+            && !wait(&handle, OWN_END)
+        {
+            self.kill(patience);
+        }
+    }
+
+    /// A descriptor of it, unless it is gone or its number belongs to another by now.
+    fn handle(self) -> Option<OwnedFd> {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw)?;
+        // The descriptor pins the process first; only then is it worth asking who it is.
+        let handle = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        (start_time(self.pid) == Some(self.start_time)).then_some(handle)
+    }
+}
+
+/// How long a machine may take to end by itself; some milliseconds on an idle host.
+const OWN_END: Duration = Duration::from_secs(2);
+
+/// Waits for the end of a process; false if it takes longer than `patience`.
+fn wait(handle: &OwnedFd, patience: Duration) -> bool {
+    let timeout = Timespec {
+        tv_sec: i64::try_from(patience.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(patience.subsec_nanos()),
+    };
+    poll(&mut [PollFd::new(handle, PollFlags::IN)], Some(&timeout)).is_ok_and(|ended| ended > 0)
 }
 
 /// Field 22 of `/proc/PID/stat` (proc(5)). The second field, the name, may hold anything but ends

@@ -271,7 +271,7 @@ impl Pyro {
         if let Ok(mut record) = Record::load(&dir) {
             if let Some(machine) = record.run.take().and_then(|run| run.machine) {
                 blocking(move || {
-                    machine.kill(DISCARD_PATIENCE);
+                    machine.outlive(DISCARD_PATIENCE);
                     Ok(())
                 })
                 .await?;
@@ -383,7 +383,7 @@ async fn take_for_deletion(dir: &WorkspaceDir) -> Result<Lock> {
                 blocking(move || {
                     run.supervisor.kill(DISCARD_PATIENCE);
                     if let Some(machine) = run.machine {
-                        machine.kill(DISCARD_PATIENCE);
+                        machine.outlive(DISCARD_PATIENCE);
                     }
                     Ok(())
                 })

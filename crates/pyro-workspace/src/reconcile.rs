@@ -48,7 +48,7 @@ pub(crate) fn settle(dir: &WorkspaceDir, _held: &Lock) -> Result<Option<Record>>
     }
     let run = record.run.take();
     if let Some(machine) = run.and_then(|run| run.machine) {
-        machine.kill(KILL_PATIENCE);
+        machine.outlive(KILL_PATIENCE);
     }
     match record.state {
         WorkspaceState::Creating | WorkspaceState::Deleting => {

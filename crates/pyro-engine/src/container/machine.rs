@@ -121,8 +121,12 @@ impl ContainerMachine {
         let (tell_init, init) = watch::channel(None);
         let handle = keeper.handle().map_err(EngineError::io("cannot watch the container"))?;
         let told = tail.clone();
+        let holds = Arc::new(Holds { cgroups, state: Mutex::default() });
+        let left = Arc::clone(&holds);
         tokio::spawn(async move {
             let code = until_ended(handle).await;
+            // Nothing is alive in them any more, and the keeper may have been killed.
+            left.cgroups.remove();
             let _ = tokio::time::timeout(LAST_WORDS, words).await;
             tell_exit.send_replace(Some(obituary(code, &told)));
         });
@@ -138,7 +142,7 @@ impl ContainerMachine {
             takes_mounts_while_running,
             init,
             runtime_dir,
-            holds: Arc::new(Holds { cgroups, state: Mutex::default() }),
+            holds,
         })
     }
 
@@ -214,7 +218,6 @@ impl Machine for ContainerMachine {
     async fn kill(&self, patience: Duration) {
         self.keeper.kill();
         let _ = tokio::time::timeout(patience, self.exited()).await;
-        self.holds.cgroups.remove();
     }
 
     async fn pause(&self) -> Result<()> {

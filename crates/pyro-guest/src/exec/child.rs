@@ -190,11 +190,15 @@ impl Script {
         if !self.as_init {
             return Ok(());
         }
+        // The library's functions would have every thread of the process change, and it may still
+        // count the agent's; the forked child has one. See nptl(7).
+        let check = |result: libc::c_long| check(result as libc::c_int);
         // SAFETY: pointer and length are those of a live vector; the other calls pass no memory.
         unsafe {
-            check(libc::setgroups(self.groups.len(), self.groups.as_ptr()))?;
-            check(libc::setgid(self.gid))?;
-            check(libc::setuid(self.uid))
+            let (groups, count) = (self.groups.as_ptr(), self.groups.len());
+            check(libc::syscall(libc::SYS_setgroups, count, groups))?;
+            check(libc::syscall(libc::SYS_setgid, self.gid))?;
+            check(libc::syscall(libc::SYS_setuid, self.uid))
         }
     }
 }
