@@ -378,12 +378,20 @@ impl Layout {
             for directory in subdirectories(&top) {
                 let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 let owner = name.strip_prefix(PREFIX).and_then(|name| name.split('.').next());
-                if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                if owner.is_some_and(|pid| !is_alive(pid)) {
                     remove(&directory);
                 }
             }
         }
     }
+}
+
+/// One that has ended may still be there for its parent to collect.
+fn is_alive(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state follows the name, which is in parentheses and may hold anything.
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
 fn procs(directories: impl Iterator<Item = PathBuf>) -> io::Result<Vec<OwnedFd>> {
@@ -457,6 +465,18 @@ mod tests {
             ("memory", PathBuf::from("/sys/fs/cgroup/memory")),
         ];
         assert_eq!(layout.split, expected);
+    }
+
+    #[test]
+    fn a_process_that_only_waits_to_be_collected_is_not_alive() {
+        assert!(is_alive("self"));
+        assert!(!is_alive("0"));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id().to_string();
+        while is_alive(&pid) {
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use crate::Bench;
-use crate::harness::fill;
+use crate::harness::{fill, wait_for_cgroups};
 
 pub(crate) fn it_is_created_used_stopped_started_and_deleted(bench: &Bench) {
     let id = bench.create(["--name", "demo"]);
@@ -37,6 +37,7 @@ pub(crate) fn a_supervisor_that_is_killed_takes_its_machine_along_and_keeps_the_
     assert!(killed.success());
     bench.wait_until_quiet();
     assert_eq!(bench.status(&id)["state"], "failed");
+    wait_for_cgroups(&[supervisor]);
     assert_eq!(bench.json(["workspace", "start", &id])["state"], "started");
     assert_eq!(bench.sh(&id, "cat file"), "kept\n");
 }

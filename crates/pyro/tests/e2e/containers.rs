@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::harness::{Host, is_root, skip};
+use crate::harness::{Host, is_root, skip, wait_for_cgroups};
 
 fn installed(program: &str) -> bool {
     Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
@@ -93,5 +93,5 @@ fn what_is_left_of_a_container_that_was_killed_with_all_its_keepers_is_swept() {
     assert_eq!(host.status(&id)["state"], "failed");
     host.ok(["workspace", "start", &id]);
     assert_eq!(host.sh(&id, "echo up"), "up\n");
-    // That nothing is left of the first run is checked when the host is dropped.
+    wait_for_cgroups(&[record["run"]["supervisor"]["pid"].as_u64().unwrap()]);
 }

@@ -176,6 +176,17 @@ impl Host {
         }
     }
 
+    /// The supervisors of the workspaces that run, as far as their records can be read.
+    fn supervisors(&self) -> Vec<u64> {
+        let names = self.leftovers().into_iter();
+        let paths =
+            names.map(|name| self.home.join("workspaces").join(name).join("workspace.json"));
+        paths
+            .filter_map(|path| serde_json::from_slice::<Value>(&fs::read(path).ok()?).ok())
+            .filter_map(|record| record["run"]["supervisor"]["pid"].as_u64())
+            .collect()
+    }
+
     /// What lies in the directory of the workspaces, besides the lock of the names.
     pub(crate) fn leftovers(&self) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.home.join("workspaces")) else { return Vec::new() };
@@ -186,6 +197,7 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
+        let supervisors = self.supervisors();
         for name in self.leftovers() {
             if name.starts_with("ws-") {
                 let _ = self.output(["workspace", "delete", &name]);
@@ -200,13 +212,13 @@ impl Drop for Host {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         let ours = self.home.join("workspaces").to_string_lossy().replace(' ', "\\040");
         assert!(!mounts.contains(&ours), "a mount is left in {ours}");
-        wait_for_cgroups();
+        wait_for_cgroups(&supervisors);
     }
 }
 
-/// Waits until no cgroup is left of a supervisor that has ended, this test's or another's. The
-/// container engine names them `pyro.PID.N`.
-fn wait_for_cgroups() {
+/// Waits until no cgroup is left of these supervisors, which have ended. The container engine names
+/// them `pyro.PID.N`.
+pub(crate) fn wait_for_cgroups(supervisors: &[u64]) {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         let output = Command::new("find")
@@ -214,13 +226,9 @@ fn wait_for_cgroups() {
             .output()
             .unwrap();
         let found = String::from_utf8_lossy(&output.stdout).into_owned();
-        let left: Vec<&str> = found
-            .lines()
-            .filter(|path| {
-                let pid = path.rsplit("/pyro.").next().and_then(|name| name.split('.').next());
-                pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
-            })
-            .collect();
+        let ours =
+            |path: &&str| supervisors.iter().any(|pid| path.contains(&format!("/pyro.{pid}.")));
+        let left: Vec<&str> = found.lines().filter(ours).collect();
         if left.is_empty() {
             return;
         }
