@@ -124,6 +124,12 @@ pub trait Engine: Send + Sync {
     /// What its machines can do on this host.
     fn capabilities(&self) -> Capabilities;
 
+    /// Whether a machine that was adopted can be given another baseline and be adopted again, as one
+    /// must that waits warm.
+    fn waits_warm(&self) -> bool {
+        self.capabilities().templates
+    }
+
     /// Makes the empty writable storage of a new machine at `storage`, at most `disk_mib` large.
     /// What stands there, a file or a directory, is the engine's own affair.
     fn create_storage(&self, storage: &Path, disk_mib: u32) -> Result<()>;

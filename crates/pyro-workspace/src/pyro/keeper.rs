@@ -15,6 +15,7 @@ use tokio::process::Command;
 
 use super::prepare::Origin;
 use super::{Pyro, birth};
+use crate::engines;
 use crate::protocol::Birth;
 use crate::warm;
 use crate::watch::Watch;
@@ -43,7 +44,8 @@ impl Pyro {
         let engine = self.engine_for(request.engine).await?;
         let environment = self.environment(&request.environment, watch).await?;
         let origin = self.origin(engine, environment, shape).await?;
-        let Some(template) = &origin.template else {
+        let waits = engines::of(engine, &self.settings().programs).waits_warm();
+        let Some(template) = origin.template.as_ref().filter(|_| waits) else {
             return Err(Error::new(
                 ErrorCode::Unsupported,
                 format!("the {engine} engine has no machines that could wait warm here"),
