@@ -83,7 +83,8 @@ pub struct Capabilities {
     pub pause: bool,
     /// [`Engine::prepare`] and [`Engine::restore`].
     pub templates: bool,
-    /// A machine that runs can wait for its baseline.
+    /// A machine can wait for its workspace: it is given its baseline late, and, if it comes from a
+    /// template, anew.
     pub waits: bool,
 }
 

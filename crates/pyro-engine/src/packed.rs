@@ -221,7 +221,7 @@ mod tests {
         from.write_all_at(&vec![0; 1 << 20], 0).unwrap();
         from.write_all_at(b"x", 5 << 20).unwrap();
         from.set_len(1 << 30).unwrap();
-        assert_eq!(pack(&from, &packed).unwrap(), 1);
+        assert_eq!(pack(&from, &packed).unwrap(), PAGE as u64);
         assert!(packed.metadata().unwrap().len() < 8192);
         unpack(&packed, &to).unwrap();
         assert_eq!(to.metadata().unwrap().len(), 1 << 30);

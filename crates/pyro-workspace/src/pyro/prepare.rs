@@ -27,6 +27,8 @@ pub(super) struct Origin {
     inputs: Option<TemplateInputs>,
     /// The engine has templates.
     freezes: bool,
+    /// Its machines can wait warm.
+    waits: bool,
     pub(super) template: Option<Template>,
 }
 
@@ -59,7 +61,7 @@ impl Origin {
 
     /// Under what name its like wait warm, if they can.
     pub(super) fn warm_key(&self) -> Option<Digest> {
-        let inputs = self.inputs.as_ref().filter(|_| !self.lacks_template());
+        let inputs = self.inputs.as_ref().filter(|_| self.waits && !self.lacks_template());
         inputs.map(TemplateInputs::digest)
     }
 }
@@ -144,7 +146,8 @@ impl Pyro {
                     None
                 })
             });
-            Ok(Origin { environment, boot, inputs, freezes: able.templates, template })
+            let (freezes, waits) = (able.templates, able.waits);
+            Ok(Origin { environment, boot, inputs, freezes, waits, template })
         })
         .await
     }
