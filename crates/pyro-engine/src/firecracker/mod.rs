@@ -187,7 +187,9 @@ mod tests {
     fn a_missing_firecracker_is_found_out_and_comes_with_its_remedy() {
         let engine = FirecrackerEngine::with_program("/no/such/firecracker");
         let probe = engine.probe();
-        assert_eq!((probe.isolation, probe.fix.as_deref()), (None, Some(FIX)));
+        assert_eq!(probe.isolation, None);
+        // Where nothing could run it, getting it is no remedy.
+        assert_eq!(probe.fix.as_deref() == Some(FIX), kvm::probe() == Kvm::Usable);
         let error: Error = engine.ready().err().unwrap().into();
         assert_eq!(error.code, ErrorCode::MissingDependency);
         assert_eq!(error.hint.as_deref(), Some(FIX));

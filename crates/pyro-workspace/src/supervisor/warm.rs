@@ -85,6 +85,7 @@ pub async fn wait(orders: WarmOrders) -> Result<()> {
         () = gone(&mut keeper) => return Ok(()),
     };
     // From here on it belongs to that client. Whoever else came is sent away by the listener's end.
+    let _ = fs::remove_file(place.0.join(SOCKET));
     let Gift { id, ephemeral, lock, input, output, log } = receive(client).await?;
     let take = || -> io::Result<()> {
         rustix::stdio::dup2_stdin(&input)?;
