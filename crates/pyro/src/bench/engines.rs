@@ -90,11 +90,14 @@ impl Bench<'_> {
         let prepared = self.with_templates.prepare(&request, self.watch).await?;
         let has_templates =
             matches!(prepared.template, TemplateState::Made | TemplateState::Present);
-        let (mut template, mut warm) = (None, None);
-        if has_templates {
-            template = self.creates(&self.with_templates, engine, self.rounds.some).await?;
-            warm = self.warm(&request, engine).await?;
-        }
+        let template = match has_templates {
+            true => self.creates(&self.with_templates, engine, self.rounds.some).await?,
+            false => None,
+        };
+        let warm = match self.warm(&request, engine).await {
+            Err(error) if error.code == ErrorCode::Unsupported => None,
+            measured => measured?,
+        };
         let words = ["run", self.environment.as_str(), "--engine", engine.as_str()];
         let run_cli = self.cli(&words).await?;
         let mut report = EngineReport {
@@ -145,19 +148,31 @@ impl Bench<'_> {
         let (heard, interrupt) = (Arc::new(Heard::default()), Interrupt::default());
         let watch = Watch::new(Arc::clone(&heard) as Arc<dyn Progress>, interrupt.clone());
         let (pyro, request) = (self.with_templates.clone(), request.clone());
-        let keeping = tokio::spawn(async move { pyro.keep_warm(&request, &watch).await });
-        let mut times = Vec::new();
+        let mut keeping = tokio::spawn(async move { pyro.keep_warm(&request, &watch).await });
+        let (mut times, mut ended) = (Vec::new(), None);
         for _ in 0..self.rounds.some {
             // Without one that waits, there is nothing to measure.
-            if tokio::time::timeout(WARM_PATIENCE, heard.0.notified()).await.is_err() {
-                break;
+            tokio::select! {
+                heard = tokio::time::timeout(WARM_PATIENCE, heard.0.notified()) => {
+                    if heard.is_err() {
+                        break;
+                    }
+                }
+                kept = &mut keeping => {
+                    ended = Some(kept);
+                    break;
+                }
             }
             let (status, took) = timed(self.create(&self.with_templates, engine)).await?;
             times.push(took);
             self.with_templates.delete(&reference(&status)).await?;
         }
         interrupt.trigger();
-        let kept = keeping.await.map_err(|error| {
+        let kept = match ended {
+            Some(kept) => kept,
+            None => keeping.await,
+        };
+        let kept = kept.map_err(|error| {
             Error::new(ErrorCode::Internal, "a background task failed")
                 .with_cause(error.to_string())
         })?;

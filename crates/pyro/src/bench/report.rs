@@ -81,6 +81,8 @@ impl Report {
             let eighth = 1.0 / 8.0;
             let what = "container: create to first command against `podman run`";
             say(what.into(), p50(container.create_cold), run, eighth);
+            let what = "container: warm against `podman run`";
+            say(what.into(), p50(container.create_warm), run, 1.0 / 16.0);
             let what = "container: `pyro run` against `podman run`";
             say(what.into(), p50(container.run_cli), run, 1.0);
             let what = "container: `pyro workspace exec` against `podman exec`";
