@@ -10,32 +10,14 @@ use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
 use std::os::fd::RawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::kvm;
+use crate::root::{Root, SYSTEM, Seal, c_string, check};
 
-/// What programs and their libraries need, read-only. Where one is a link (merged `/usr`), the link
-/// is made again.
-const SYSTEM: &[&str] = &[
-    "/usr",
-    "/lib",
-    "/lib64",
-    "/lib32",
-    "/libx32",
-    "/bin",
-    "/sbin",
-    "/nix/store",
-    "/gnu/store",
-    "/etc/ld.so.cache",
-    "/etc/ld.so.preload",
-    "/dev/null",
-    "/dev/zero",
-    "/dev/random",
-    "/dev/urandom",
-    kvm::DEVICE,
-];
+/// Devices that a VMM opens.
+const DEVICES: &[&str] = &["/dev/null", "/dev/zero", "/dev/random", "/dev/urandom", kvm::DEVICE];
 
 /// Where the machine's own directory is in the new root.
 const OWN: &CStr = c"machine";
@@ -70,20 +52,6 @@ struct RunAs {
     groups: Vec<libc::gid_t>,
 }
 
-/// A new root: an empty filesystem over some directory, filled with parts of the old one.
-struct Root {
-    directory: CString,
-    steps: Vec<Step>,
-}
-
-enum Step {
-    Directory(CString),
-    File(CString),
-    Link { target: CString, path: CString },
-    Bind { source: CString, path: CString },
-    BindOwn { source: CString, path: CString },
-}
-
 impl Jail {
     /// `directory` exists and is of no other use to the machine; `program` is what will be run;
     /// `keep` stays open for it.
@@ -114,7 +82,7 @@ impl Jail {
             parent: std::process::id() as libc::pid_t,
             run_as,
             id_maps,
-            root: Root::new(directory, program, installed)?,
+            root: root(directory, program, installed)?,
             own: None,
             keep,
             last_capability: last.trim().parse().unwrap_or(63),
@@ -132,8 +100,8 @@ impl Jail {
     /// any other name of it.
     pub(crate) fn with_own(mut self, directory: &Path) -> io::Result<Self> {
         let source = c_string(directory)?;
-        self.root.steps.push(Step::Directory(OWN.into()));
-        self.root.steps.push(Step::BindOwn { source: source.clone(), path: OWN.into() });
+        self.root.directory(OWN);
+        self.root.bind_own(&source, OWN);
         self.own = Some(source);
         Ok(self)
     }
@@ -237,148 +205,35 @@ impl Jail {
     }
 }
 
-impl Root {
-    fn new(directory: &Path, program: &Path, installed: Installed) -> io::Result<Self> {
-        let mut root = Self { directory: c_string(directory)?, steps: Vec::new() };
-        let program = fs::canonicalize(program)?;
-        let mut parts: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
-        if !parts.iter().any(|part| program.starts_with(part)) {
-            match installed {
-                Installed::File => parts.push(program),
-                // PREFIX/bin/qemu-system-x86_64 has its firmware in PREFIX/share.
-                Installed::Prefix => {
-                    parts.extend(program.parent().and_then(Path::parent).map(Path::to_owned));
-                }
-            }
-        }
-        for part in parts {
-            root.add(&part)?;
-        }
-        // For descriptors by path. The child resolves the link, so it gets its own directory and
-        // sees no other process, not even those of the same user.
-        root.steps.push(Step::Directory(c"proc".into()));
-        root.steps.push(Step::Directory(c"proc/self".into()));
-        root.steps.push(Step::Bind { source: c"/proc/self".into(), path: c"proc/self".into() });
-        Ok(root)
-    }
-
-    fn add(&mut self, part: &Path) -> io::Result<()> {
-        let Ok(meta) = fs::symlink_metadata(part) else { return Ok(()) };
-        let inner = part.strip_prefix("/").unwrap_or(part);
-        let ancestors: Vec<&Path> = inner.ancestors().skip(1).collect();
-        for parent in ancestors.into_iter().rev().filter(|p| !p.as_os_str().is_empty()) {
-            self.steps.push(Step::Directory(c_string(parent)?));
-        }
-        let path = c_string(inner)?;
-        if meta.is_symlink() {
-            let target = c_string(&fs::read_link(part)?)?;
-            self.steps.push(Step::Link { target, path });
-            return Ok(());
-        }
-        self.steps.push(if meta.is_dir() {
-            Step::Directory(path.clone())
-        } else {
-            Step::File(path.clone())
-        });
-        self.steps.push(Step::Bind { source: c_string(part)?, path });
-        Ok(())
-    }
-
-    /// Builds the new root over `directory` and makes it the only one there is; see pivot_root(2),
-    /// "pivot_root(\".\", \".\")".
-    fn enter(&self) -> io::Result<()> {
-        let none = std::ptr::null::<libc::c_char>();
-        // SAFETY: here and below all pointers are null where that is allowed, or come from strings
-        // that are live and end in NUL.
-        unsafe {
-            let private = libc::MS_REC | libc::MS_PRIVATE;
-            check(libc::mount(none, c"/".as_ptr(), none, private, std::ptr::null()))?;
-            let flags = libc::MS_NOSUID | libc::MS_NODEV;
-            let tmpfs = c"tmpfs".as_ptr();
-            let options = c"mode=0755,size=64k".as_ptr().cast();
-            check(libc::mount(tmpfs, self.directory.as_ptr(), tmpfs, flags, options))?;
-            check(libc::chdir(self.directory.as_ptr()))?;
-        }
-        for step in &self.steps {
-            step.carry_out()?;
-        }
-        // SAFETY: as above.
-        unsafe {
-            let here = c".".as_ptr();
-            let seal = libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY | libc::MS_NOSUID;
-            check(libc::mount(none, here, none, seal | libc::MS_NODEV, std::ptr::null()))?;
-            check(libc::syscall(libc::SYS_pivot_root, here, here) as libc::c_int)?;
-            check(libc::umount2(here, libc::MNT_DETACH))?;
-            check(libc::chdir(c"/".as_ptr()))
-        }
-    }
-}
-
-impl Step {
-    fn carry_out(&self) -> io::Result<()> {
-        // SAFETY: all pointers come from strings that are live and end in NUL, or are null where
-        // mount(2) allows it.
-        unsafe {
-            match self {
-                Self::Directory(path) => exists_too(libc::mkdir(path.as_ptr(), 0o755)),
-                Self::File(path) => {
-                    let fd = libc::open(path.as_ptr(), libc::O_CREAT | libc::O_CLOEXEC, 0o444);
-                    check(fd)?;
-                    check(libc::close(fd))
-                }
-                Self::Link { target, path } => check(libc::symlink(target.as_ptr(), path.as_ptr())),
-                Self::Bind { source, path } => {
-                    let none = std::ptr::null();
-                    let bind = libc::MS_BIND | libc::MS_REC;
-                    check(libc::mount(source.as_ptr(), path.as_ptr(), none, bind, none.cast()))?;
-                    // In a user namespace some flags of a mount are locked and this is refused;
-                    // the user could not write there in the first place.
-                    let seal = libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY | libc::MS_NOSUID;
-                    libc::mount(none, path.as_ptr(), none, seal, none.cast());
-                    Ok(())
-                }
-                Self::BindOwn { source, path } => {
-                    let none = std::ptr::null();
-                    check(libc::mount(
-                        source.as_ptr(),
-                        path.as_ptr(),
-                        none,
-                        libc::MS_BIND,
-                        none.cast(),
-                    ))?;
-                    // Refused in a user namespace if it would loosen what is locked; as above.
-                    let tame = libc::MS_REMOUNT
-                        | libc::MS_BIND
-                        | libc::MS_NOSUID
-                        | libc::MS_NODEV
-                        | libc::MS_NOEXEC;
-                    libc::mount(none, path.as_ptr(), none, tame, none.cast());
-                    Ok(())
-                }
+/// System libraries, the program, and nothing else.
+fn root(directory: &Path, program: &Path, installed: Installed) -> io::Result<Root> {
+    let mut root = Root::new(directory, c"mode=0755,size=64k", Seal::Tried)?;
+    let program = fs::canonicalize(program)?;
+    let mut parts: Vec<PathBuf> = SYSTEM.iter().chain(DEVICES).map(PathBuf::from).collect();
+    if !parts.iter().any(|part| program.starts_with(part)) {
+        match installed {
+            Installed::File => parts.push(program),
+            // PREFIX/bin/qemu-system-x86_64 has its firmware in PREFIX/share.
+            Installed::Prefix => {
+                parts.extend(program.parent().and_then(Path::parent).map(Path::to_owned));
             }
         }
     }
+    for part in parts {
+        root.show(&part)?;
+    }
+    // For descriptors by path. The child resolves the link, so it gets its own directory and
+    // sees no other process, not even those of the same user.
+    root.directory(c"proc");
+    root.directory(c"proc/self");
+    root.bind(c"/proc/self", c"proc/self");
+    Ok(root)
 }
 
 /// Never root's own group, which may do more than that.
 fn kvm_group() -> Option<libc::gid_t> {
     let meta = fs::metadata(kvm::DEVICE).ok()?;
     (meta.gid() != 0 && meta.mode() & 0o060 == 0o060).then(|| meta.gid())
-}
-
-fn c_string(path: &Path) -> io::Result<CString> {
-    Ok(CString::new(path.as_os_str().as_bytes())?)
-}
-
-fn check(result: libc::c_int) -> io::Result<()> {
-    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-fn exists_too(result: libc::c_int) -> io::Result<()> {
-    check(result).or_else(|error| match error.raw_os_error() {
-        Some(libc::EEXIST) => Ok(()),
-        _ => Err(error),
-    })
 }
 
 fn write(path: &CStr, bytes: &[u8]) -> io::Result<()> {

@@ -20,6 +20,7 @@ mod processor;
 mod program;
 pub mod qemu;
 mod readiness;
+mod root;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

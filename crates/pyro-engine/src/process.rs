@@ -21,7 +21,7 @@ use crate::jail::Jail;
 /// What a process does before it becomes a program.
 pub(crate) enum Confinement {
     /// Gives up what the program shall not have.
-    Jail(Jail),
+    Jail(Box<Jail>),
     /// Stays behind to watch a program that confines itself.
     Guard(Guard),
 }

@@ -95,7 +95,7 @@ impl Programs {
                 Jail::new(&Own::root(&spec.runtime_dir), program, spec.run_as, own.numbers())
                     .and_then(|jail| jail.with_own(own.path()))
                     .map_err(EngineError::io("cannot prepare the machine's confinement"))?;
-            return Ok((command, Confinement::Jail(jail)));
+            return Ok((command, Confinement::Jail(Box::new(jail))));
         };
         let mut command = Command::new(jailer);
         command.args(["--id", own::ID, "--exec-file"]).arg(&self.firecracker);

@@ -82,7 +82,7 @@ impl QemuMachine {
         spec: &MachineSpec,
     ) -> Result<Self> {
         let Prepared { command, jail, held, host, state } = prepare(maker, &beginning, spec)?;
-        let (process, ending) = Process::start(command, Confinement::Jail(jail), held.0)
+        let (process, ending) = Process::start(command, Confinement::Jail(Box::new(jail)), held.0)
             .await
             .map_err(EngineError::io(format!("cannot start {}", maker.program.display())))?;
         let console = Tail::default();
