@@ -151,6 +151,14 @@ impl Keeper {
     }
 }
 
+/// A test that fails leaves no machines to others.
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// The warm machines that wait.
 fn waiting(host: &Host) -> usize {
     let Ok(kinds) = fs::read_dir(host.home().join("warm")) else { return 0 };
