@@ -56,6 +56,8 @@ pub struct MachineSpec {
     pub storage: PathBuf,
     /// A directory for this run's leftovers; emptied by whoever launches.
     pub runtime_dir: PathBuf,
+    /// A directory for what an engine derives from images and uses again; it need not be there.
+    pub cache_dir: PathBuf,
     /// Virtual CPUs.
     pub vcpu_count: u8,
     /// Memory, MiB.

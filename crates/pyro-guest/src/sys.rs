@@ -37,13 +37,17 @@ pub(crate) fn is_init() -> bool {
     std::process::id() == 1
 }
 
-/// Set once, at the start, in a container: the most processes that one of its users may have.
-static IN_CONTAINER: OnceLock<u64> = OnceLock::new();
+/// Set once, at the start, in a container: the most processes that one of its users may have, and
+/// whether nobody in there may change groups.
+static IN_CONTAINER: OnceLock<(u64, bool)> = OnceLock::new();
 
 /// From now on the machine is a container, whose kernel is not this agent's to power off, and
 /// none of whose users may have more than so many processes.
 pub(crate) fn be_in_container(processes: u64) {
-    let _ = IN_CONTAINER.set(processes);
+    // So it is where an ordinary user of the host, who has no ids but his own, runs it; see
+    // user_namespaces(7).
+    let setgroups = std::fs::read("/proc/self/setgroups").unwrap_or_default();
+    let _ = IN_CONTAINER.set((processes, setgroups.starts_with(b"deny")));
 }
 
 /// True if the machine is a container.
@@ -53,7 +57,12 @@ pub(crate) fn is_in_container() -> bool {
 
 /// The limit of processes, if the machine is a container.
 pub(crate) fn container_limit() -> Option<u64> {
-    IN_CONTAINER.get().copied()
+    IN_CONTAINER.get().map(|(processes, _)| *processes)
+}
+
+/// True if nobody in this machine may change groups.
+pub(crate) fn groups_are_fixed() -> bool {
+    IN_CONTAINER.get().is_some_and(|(_, fixed)| *fixed)
 }
 
 /// A descriptor that the engine handed to PID 1 by its number; no command inherits it.

@@ -4,6 +4,7 @@
 //! PYRO_HOME/
 //!   environments/ images/ kernels/ boot/     the environment cache (crate pyro-environment)
 //!   programs/firecracker-…/                  what `pyro setup` fetched
+//!   trees/                                   environments unpacked for an ordinary user's containers
 //!   workspaces/
 //!     .lock                                  held while a name is being taken or leftovers are swept
 //!     .new-ws-…/                             a workspace before it exists
@@ -20,6 +21,8 @@ use std::time::Duration;
 use pyro_contract::env_vars::{PYRO_HOME, XDG_DATA_HOME};
 use pyro_contract::name::WorkspaceId;
 use pyro_contract::{Error, ErrorCode, Result};
+
+use pyro_engine::container::{directory_bytes, is_tree_of, remove_tree};
 
 use crate::lock::Lock;
 use crate::record::not_found;
@@ -78,6 +81,12 @@ impl Home {
         self.root.join("programs")
     }
 
+    /// The directory of environments that were unpacked.
+    #[must_use]
+    pub fn trees(&self) -> PathBuf {
+        self.root.join("trees")
+    }
+
     /// The directory of one workspace.
     #[must_use]
     pub fn workspace(&self, id: &WorkspaceId) -> WorkspaceDir {
@@ -118,6 +127,26 @@ impl Home {
         Ok(NewWorkspaceDir { dir, place: self.workspace(id), lock })
     }
 
+    /// Removes the unpacked environments whose image is gone; their bytes. The caller has pruned the
+    /// images, whose directories are named by their digests.
+    pub fn prune_trees(&self) -> u64 {
+        // Where they cannot be seen, nothing is known of what is needed.
+        let Ok(images) = fs::read_dir(self.root.join("images")) else { return 0 };
+        let images: Vec<_> = images.flatten().map(|image| image.file_name()).collect();
+        let mut freed = 0;
+        for tree in fs::read_dir(self.trees()).into_iter().flatten().flatten() {
+            if images.iter().any(|image| is_tree_of(&tree.file_name(), image)) {
+                continue;
+            }
+            let bytes = directory_bytes(&tree.path());
+            match remove_tree(&tree.path()) {
+                Ok(()) => freed += bytes,
+                Err(error) => tracing::warn!(%error, "an unpacked environment stays"),
+            }
+        }
+        freed
+    }
+
     /// Removes what interrupted creations and deletions left. The caller holds [`Self::lock_names`],
     /// so a `.new-` directory cannot be one that is just being made.
     pub(crate) fn sweep(&self) {
@@ -127,7 +156,7 @@ impl Home {
             let Some(name) = name.to_str() else { continue };
             if name.starts_with(".new-") || name.starts_with(".removed-") {
                 // Two may sweep the same leftover: what one no longer finds, the other removed.
-                let _ = fs::remove_dir_all(entry.path());
+                let _ = remove_tree(&entry.path());
             }
         }
     }
@@ -236,10 +265,7 @@ impl WorkspaceDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(failed(error)),
         }
-        match fs::remove_dir_all(&trash) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
-            _ => Ok(()),
-        }
+        remove_tree(&trash).map_err(failed)
     }
 }
 

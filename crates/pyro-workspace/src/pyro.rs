@@ -16,6 +16,7 @@ use pyro_contract::name::{WorkspaceId, WorkspaceRef};
 use pyro_contract::operation::InstalledProgram;
 use pyro_contract::workspace::{Deleted, WorkspaceState, WorkspaceStatus};
 use pyro_contract::{Error, ErrorCode, Result};
+use pyro_engine::container::directory_bytes;
 use pyro_environment::{Environment, Store};
 
 use crate::client::{self, ExecSession};
@@ -446,8 +447,12 @@ fn disk_used(dir: &WorkspaceDir) -> u64 {
     let Ok(entries) = std::fs::read_dir(dir.path()) else { return 0 };
     entries
         .flatten()
-        .filter_map(|entry| entry.metadata().ok())
-        .map(|meta| meta.blocks() * 512)
+        .filter_map(|entry| {
+            let meta = entry.metadata().ok()?;
+            // The storage of an ordinary user's container.
+            let inside = if meta.is_dir() { directory_bytes(&entry.path()) } else { 0 };
+            Some(meta.blocks() * 512 + inside)
+        })
         .sum()
 }
 

@@ -23,12 +23,14 @@ use tokio::sync::{oneshot, watch};
 
 use super::cgroup::{Cgroups, Limits, SPARE_PROCESSES};
 use super::config::{self, Container};
-use super::keeper::{self, Script};
+use super::keeper::{self, Gate, Script};
+use super::rootless::{self, mapping::Mapping};
 use super::runtime::Runtime;
 use super::stage::{self, Stage};
-use super::{agent, ids, loop_device, mounts};
+use super::stillness::{self, Stopped};
+use super::{agent, cgroup, ids, loop_device, mounts};
 use crate::console::Tail;
-use crate::process::{Process, memory_share};
+use crate::process::{Process, memory_share, usage_of};
 use crate::{AgentStream, EngineError, Exit, Machine, MachineSpec, Result, Stillness, Usage};
 
 /// How long a disk may take to be free of who had it before: a killed machine's is unmounted
@@ -54,7 +56,7 @@ pub(crate) struct ContainerMachine {
     agent: Mutex<Option<UnixStream>>,
     console: Tail,
     exit: watch::Receiver<Option<Exit>>,
-    layers: Arc<Layers>,
+    files: Arc<Files>,
     control: Arc<UnixStream>,
     takes_mounts_while_running: bool,
     /// A descriptor of the container's PID 1, once there is one.
@@ -63,7 +65,15 @@ pub(crate) struct ContainerMachine {
     holds: Arc<Holds>,
 }
 
-/// What the container's files are made of, mounted as long as this lives.
+/// What the container's files are made of.
+enum Files {
+    /// Images that this process mounted.
+    Mounted(Layers),
+    /// Directories that the keeper stacks.
+    Unpacked(rootless::Directory),
+}
+
+/// Mounted as long as this lives.
 struct Layers {
     /// Maps owners on disk to the container's.
     ids: OwnedFd,
@@ -75,6 +85,7 @@ struct Layers {
 /// Who wants the container held still.
 struct Holds {
     cgroups: Cgroups,
+    keeper: u32,
     state: Mutex<Held>,
 }
 
@@ -82,6 +93,8 @@ struct Holds {
 struct Held {
     paused: bool,
     readers: u32,
+    /// Where no cgroup can hold it, the processes that were stopped instead.
+    stopped: Option<Stopped>,
 }
 
 /// The container stands still for a reader while this lives.
@@ -91,7 +104,7 @@ struct Reader(Arc<Holds>);
 struct Started {
     keeper: Process,
     ends: Ends,
-    layers: Layers,
+    files: Files,
     cgroups: Cgroups,
 }
 
@@ -105,12 +118,13 @@ struct Ends {
 impl ContainerMachine {
     pub(crate) async fn launch(runtime: Runtime, spec: &MachineSpec) -> Result<Self> {
         let runtime_dir = spec.runtime_dir.clone();
-        let takes_mounts_while_running = runtime.takes_mounts_while_running();
+        let takes_mounts_while_running =
+            runtime.takes_mounts_while_running() && !rootless::applies();
         let spec = spec.clone();
         let started = tokio::task::spawn_blocking(move || start(&runtime, &spec))
             .await
             .map_err(|error| EngineError::Launch { said: error.to_string() })??;
-        let Started { keeper, ends, layers, cgroups } = started;
+        let Started { keeper, ends, files, cgroups } = started;
         let Ends { agent, control, console } = ends;
         for note in &cgroups.notes {
             tracing::warn!("{note}");
@@ -121,7 +135,7 @@ impl ContainerMachine {
         let (tell_init, init) = watch::channel(None);
         let handle = keeper.handle().map_err(EngineError::io("cannot watch the container"))?;
         let told = tail.clone();
-        let holds = Arc::new(Holds { cgroups, state: Mutex::default() });
+        let holds = Arc::new(Holds { cgroups, keeper: keeper.pid, state: Mutex::default() });
         let left = Arc::clone(&holds);
         tokio::spawn(async move {
             let code = until_ended(handle).await;
@@ -137,7 +151,7 @@ impl ContainerMachine {
             agent: Mutex::new(Some(agent)),
             console: tail,
             exit,
-            layers: Arc::new(layers),
+            files: Arc::new(files),
             control,
             takes_mounts_while_running,
             init,
@@ -179,9 +193,17 @@ impl Machine for ContainerMachine {
             false => None,
         };
         let control = Arc::clone(&self.control);
-        let (layers, baseline) = (Arc::clone(&self.layers), baseline.to_owned());
+        let (files, baseline) = (Arc::clone(&self.files), baseline.to_owned());
         let scratch = self.runtime_dir.clone();
         let inserted = tokio::task::spawn_blocking(move || {
+            let layers = match &*files {
+                Files::Mounted(layers) => layers,
+                Files::Unpacked(directory) => {
+                    directory.insert(&baseline)?;
+                    // The keeper waits for this byte, and finds the rest.
+                    return control.try_write(&[0]).map(drop);
+                }
+            };
             let lower = mounts::image(&baseline, layers.ids.as_fd())?;
             let project =
                 mounts::overlay(lower.as_fd(), layers.disk.as_fd(), "workspace", &scratch)?;
@@ -190,10 +212,13 @@ impl Machine for ContainerMachine {
                 None => send(&control, project.as_fd()),
             }
         });
-        inserted
-            .await
-            .unwrap_or_else(|error| Err(io::Error::other(error)))
-            .map_err(EngineError::io(format!("cannot mount {WORKSPACE}")))
+        match inserted.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            // The keeper is gone, and knows why.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                Err(EngineError::Launch { said: self.last_words().await })
+            }
+            inserted => inserted.map_err(EngineError::io(format!("cannot mount {WORKSPACE}"))),
+        }
     }
 
     async fn connect(&self) -> Result<Box<dyn AgentStream>> {
@@ -231,19 +256,32 @@ impl Machine for ContainerMachine {
     async fn stand_still(&self) -> Result<Option<Stillness>> {
         self.hold(|held| held.readers += 1).await?;
         let reader = Reader(Arc::clone(&self.holds));
-        let layers = Arc::clone(&self.layers);
-        // Nothing writes any more; what was written must still come to the image that is read.
-        tokio::task::spawn_blocking(move || rustix::fs::syncfs(&layers.top))
-            .await
-            .map_err(|error| EngineError::io("cannot flush the disk")(io::Error::other(error)))?
-            .map_err(EngineError::io("cannot flush the disk"))?;
+        let files = Arc::clone(&self.files);
+        tokio::task::spawn_blocking(move || match &*files {
+            // Nothing writes any more; what was written must still come to the image that is read.
+            Files::Mounted(layers) => rustix::fs::syncfs(&layers.top),
+            Files::Unpacked(_) => Ok(()),
+        })
+        .await
+        .map_err(|error| EngineError::io("cannot flush the disk")(io::Error::other(error)))?
+        .map_err(EngineError::io("cannot flush the disk"))?;
         Ok(Some(Stillness::new(reader)))
     }
 
     async fn usage(&self) -> Result<Usage> {
         let failed = || EngineError::io("cannot see what the container takes");
-        let own = self.keeper.usage().map_err(failed())?;
         let cgroups = &self.holds.cgroups;
+        if cgroups.machine().is_none() {
+            let all = stillness::descendants(self.keeper.pid).into_iter();
+            return Ok(all
+                .filter_map(|pid| usage_of(pid).ok())
+                .fold(Usage::default(), |sum, usage| sum + usage));
+        }
+        let own = match self.keeper.usage() {
+            // An ordinary user may not look into what nobody may look into.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Usage::default(),
+            own => own.map_err(failed())?,
+        };
         let memory: u64 =
             cgroups.processes().into_iter().filter_map(|pid| memory_share(pid).ok()).sum();
         Ok(Usage {
@@ -277,13 +315,26 @@ impl Holds {
     /// Changes who wants it still, and makes it so. If that fails nothing has changed.
     fn change(&self, change: impl FnOnce(&mut Held)) -> io::Result<()> {
         let mut held = self.held();
-        let before = Held { ..*held };
+        let before = (held.paused, held.readers);
+        let was_still = held.is_still();
         change(&mut held);
-        if before.is_still() != held.is_still()
-            && let Err(error) = self.cgroups.freeze(held.is_still())
+        if was_still != held.is_still()
+            && let Err(error) = self.make_so(&mut held)
         {
-            *held = before;
+            (held.paused, held.readers) = before;
             return Err(error);
+        }
+        Ok(())
+    }
+
+    fn make_so(&self, held: &mut Held) -> io::Result<()> {
+        if self.cgroups.machine().is_some() {
+            return self.cgroups.freeze(held.is_still());
+        }
+        match (held.is_still(), held.stopped.take()) {
+            (true, _) => held.stopped = Some(Stopped::stop(self.keeper, cgroup::FREEZE_PATIENCE)?),
+            (false, Some(stopped)) => stopped.go_on(),
+            (false, None) => {}
         }
         Ok(())
     }
@@ -372,8 +423,27 @@ fn obituary(code: i32, console: &Tail) -> Exit {
     Exit::Died(if said.is_empty() { how.to_owned() } else { format!("{how}\n{said}") })
 }
 
-/// Everything up to a running keeper. Blocks for some milliseconds.
-fn start(runtime: &Runtime, spec: &MachineSpec) -> Result<Started> {
+/// What the stage is furnished with.
+struct Furniture {
+    files: Files,
+    /// The container's root, where this process mounts it.
+    root: Option<OwnedFd>,
+    /// The environment's directory, where the keeper does.
+    environment: Option<PathBuf>,
+    /// The container's ids as the runtime sees them: the first, and how many.
+    ids: (u32, u32),
+    gate: Option<Gate>,
+}
+
+/// Mounts all there is to mount; for root.
+fn mounted(spec: &MachineSpec) -> Result<Furniture> {
+    if spec.storage.is_dir() {
+        return Err(EngineError::Launch {
+            said: "its disk is a directory, which an ordinary user's containers have; start it as \
+                   that user"
+                .into(),
+        });
+    }
     let base = ids::base(spec.run_as);
     let ids = ids::on_disk(base).map_err(EngineError::io("cannot map the container's user ids"))?;
     let storage = unused(&spec.storage)?;
@@ -387,13 +457,42 @@ fn start(runtime: &Runtime, spec: &MachineSpec) -> Result<Started> {
         .map_err(EngineError::io("cannot mount the environment"))?;
     let root = mounts::overlay(environment.as_fd(), disk.as_fd(), "machine", &spec.runtime_dir)
         .map_err(EngineError::io("cannot stack the container's root"))?;
-    drop(environment);
+    Ok(Furniture {
+        files: Files::Mounted(Layers { ids, disk, top }),
+        root: Some(root),
+        environment: None,
+        ids: (base, ids::COUNT),
+        gate: None,
+    })
+}
 
+/// Unpacks what has to be unpacked; for an ordinary user.
+fn unpacked(spec: &MachineSpec) -> Result<Furniture> {
+    let mapping = Mapping::find();
+    let directory = rootless::Directory::take(&spec.storage, mapping.clone(), DISK_PATIENCE)
+        .map_err(EngineError::io(format!("cannot open {}", spec.storage.display())))?;
+    let environment = rootless::environment(&mapping, &spec.cache_dir, &spec.image.environment)
+        .map_err(EngineError::io("cannot unpack the environment"))?;
+    let ids = mapping.inner();
+    let gate = Gate::new(mapping).map_err(EngineError::io("cannot make a pipe"))?;
+    Ok(Furniture {
+        files: Files::Unpacked(directory),
+        root: None,
+        environment: Some(environment),
+        ids,
+        gate: Some(gate),
+    })
+}
+
+/// Everything up to a running keeper. Blocks for some milliseconds.
+fn start(runtime: &Runtime, spec: &MachineSpec) -> Result<Started> {
+    let furniture = if rootless::applies() { unpacked(spec)? } else { mounted(spec)? };
+    let Furniture { files, root, environment, ids, gate } = furniture;
     let limits = Limits { vcpu_count: spec.vcpu_count, mem_mib: spec.mem_mib };
-    let cgroups = Cgroups::create(limits, base);
+    let cgroups = Cgroups::create(limits, gate.is_none().then_some(ids.0));
     let oom_events = cgroups.oom_events();
     let document = config::document(&Container {
-        ids_from: base,
+        ids,
         cgroup: cgroups.machine_path(),
         mem_mib: spec.mem_mib,
         processes: limits.processes() - SPARE_PROCESSES,
@@ -403,10 +502,16 @@ fn start(runtime: &Runtime, spec: &MachineSpec) -> Result<Started> {
     let prepare = || -> io::Result<(Script, Ends)> {
         let agent = agent::copy(&spec.image.initramfs)?;
         let mut stage = Stage::new(&spec.runtime_dir, &runtime.program)?
-            .attach(root, stage::ROOTFS)?
             .copy(agent, stage::AGENT, 0o555)?
             .copy(memory_file(&document.to_string())?, "/bundle/config.json", 0o444)?;
-        if cgroups.machine_path().is_some() {
+        if let Some(root) = root {
+            stage = stage.attach(root, stage::ROOTFS)?;
+        }
+        if let Some(environment) = &environment {
+            stage = stage.with_layers(environment, &spec.storage)?;
+        }
+        // Runtimes insist on seeing a hierarchy, though they are to leave it alone.
+        if cgroups.machine_path().is_some() || gate.is_some() {
             stage = stage.with_cgroups();
         }
         let (agent, agent_fd) = socket()?;
@@ -430,6 +535,7 @@ fn start(runtime: &Runtime, spec: &MachineSpec) -> Result<Started> {
             leftovers: leftovers
                 .map(|left| Ok((left.parent, CString::new(left.name)?)))
                 .collect::<io::Result<_>>()?,
+            rootless: gate,
         };
         Ok((script, Ends { agent, control, console }))
     };
@@ -439,7 +545,7 @@ fn start(runtime: &Runtime, spec: &MachineSpec) -> Result<Started> {
     let pid = keeper::start(&script).map_err(EngineError::io(attempt))?;
     drop(script);
     let keeper = Process::of(pid).map_err(EngineError::io(attempt))?;
-    Ok(Started { keeper, ends, layers: Layers { ids, disk, top }, cgroups })
+    Ok(Started { keeper, ends, files, cgroups })
 }
 
 /// Opens the disk once nobody has it any more.

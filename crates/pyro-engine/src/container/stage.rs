@@ -10,7 +10,8 @@ use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
-use crate::root::{Root, SYSTEM, Seal};
+use super::rootless::stack;
+use crate::root::{Root, SYSTEM, Seal, c_string};
 
 /// Paths on the stage.
 pub(super) const BUNDLE: &str = "/bundle";
@@ -59,6 +60,16 @@ impl Stage {
         self
     }
 
+    /// Shows an ordinary user's layers, which are directories, until they are stacked.
+    pub(super) fn with_layers(mut self, environment: &Path, storage: &Path) -> io::Result<Self> {
+        for path in [c"layers", stack::ENVIRONMENT, stack::STORAGE, stack::PROJECT] {
+            self.0.directory(inner(path));
+        }
+        self.0.bind_own(&c_string(environment)?, inner(stack::ENVIRONMENT));
+        self.0.bind_own(&c_string(storage)?, inner(stack::STORAGE));
+        Ok(self)
+    }
+
     /// Attaches a detached tree.
     pub(super) fn attach(mut self, tree: OwnedFd, path: &str) -> io::Result<Self> {
         self.0.attach(tree, path)?;
@@ -80,4 +91,10 @@ impl Stage {
     pub(super) fn enter(&self) -> io::Result<()> {
         self.0.enter()
     }
+}
+
+/// A path in the root that is still being made.
+fn inner(path: &'static CStr) -> &'static CStr {
+    CStr::from_bytes_with_nul(&path.to_bytes_with_nul()[usize::from(path.to_bytes()[0] == b'/')..])
+        .unwrap_or(path)
 }

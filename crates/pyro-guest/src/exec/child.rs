@@ -114,6 +114,8 @@ struct Script {
     groups: Vec<u32>,
     /// False in a test on somebody's computer, where no other user can be become.
     as_init: bool,
+    /// Where nobody may change groups there is but one user, too.
+    groups_are_fixed: bool,
     /// The limit of processes, in a container.
     in_container: Option<u64>,
 }
@@ -133,6 +135,7 @@ impl Script {
             gid: plan.user.gid,
             groups: plan.user.groups.clone(),
             as_init: sys::is_init(),
+            groups_are_fixed: sys::groups_are_fixed(),
             in_container: sys::container_limit(),
         })
     }
@@ -196,7 +199,9 @@ impl Script {
         // SAFETY: pointer and length are those of a live vector; the other calls pass no memory.
         unsafe {
             let (groups, count) = (self.groups.as_ptr(), self.groups.len());
-            check(libc::syscall(libc::SYS_setgroups, count, groups))?;
+            if !self.groups_are_fixed {
+                check(libc::syscall(libc::SYS_setgroups, count, groups))?;
+            }
             check(libc::syscall(libc::SYS_setgid, self.gid))?;
             check(libc::syscall(libc::SYS_setuid, self.uid))
         }

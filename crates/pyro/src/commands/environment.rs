@@ -99,7 +99,14 @@ async fn prune(pyro: &Pyro, all: bool, ui: &Ui) -> Result<()> {
         with_store(pyro, &bar.watch(), move |store, watch| Ok(store.prune(&in_use, all, watch)?))
             .await;
     bar.finish();
-    let report = report?;
+    let mut report = report?;
+    let home = pyro.home().clone();
+    let unpacked =
+        tokio::task::spawn_blocking(move || home.prune_trees()).await.unwrap_or_default();
+    if unpacked > 0 {
+        report.removed.push("environments unpacked for containers".into());
+        report.freed_bytes += unpacked;
+    }
     if ui.json() {
         return ui.print_json(&report);
     }

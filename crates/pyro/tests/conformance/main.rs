@@ -15,17 +15,21 @@ mod limits;
 mod pause;
 mod running;
 mod uniqueness;
+#[path = "../e2e/user.rs"]
+mod user;
 
 use std::ffi::OsStr;
 use std::ops::Deref;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::harness::{Host, skip};
+use crate::harness::{Host, is_root, skip};
 
 /// A host whose workspaces all have one engine.
 pub(crate) struct Bench {
     host: Host,
     engine: &'static str,
+    /// Nothing bounds what a workspace writes but the host's own disk.
+    boundless: bool,
 }
 
 impl Deref for Bench {
@@ -79,7 +83,19 @@ fn on(engine: &'static str, case: fn(&Bench)) {
     let host = Host::new();
     match unusable(&host, engine) {
         Some(why) => skip(&format!("the {engine} engine cannot run here: {why}")),
-        None => case(&Bench { host, engine }),
+        None => case(&Bench { host, engine, boundless: false }),
+    }
+}
+
+/// The same as an ordinary user, with cgroups of his own.
+fn as_a_user_on(engine: &'static str, case: fn(&Bench)) {
+    if !is_root() {
+        return skip("this user runs the other cases; to become one more it takes root");
+    }
+    let host = Host::of_a_user_with_cgroups();
+    match unusable(&host, engine) {
+        Some(why) => skip(&format!("an ordinary user's {engine} engine cannot run here: {why}")),
+        None => case(&Bench { host, engine, boundless: true }),
     }
 }
 
@@ -89,6 +105,12 @@ macro_rules! cases {
         cases!(@engine firecracker, $($module::$case),*);
         cases!(@engine qemu, $($module::$case),*);
         cases!(@engine container, $($module::$case),*);
+        mod container_of_a_user {
+            $(#[test]
+            fn $case() {
+                crate::as_a_user_on("container", crate::$module::$case);
+            })*
+        }
     };
     (@engine $engine:ident, $($module:ident::$case:ident),*) => {
         mod $engine {
