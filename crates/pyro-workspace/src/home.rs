@@ -4,7 +4,8 @@
 //! PYRO_HOME/
 //!   environments/ images/ kernels/ boot/     the environment cache (crate pyro-environment)
 //!   programs/firecracker-…/                  what `pyro setup` fetched
-//!   trees/                                   environments unpacked for an ordinary user's containers
+//!   derived/                                 what engines keep to use again: compiled filters, empty
+//!                                            disks, environments unpacked for an ordinary user
 //!   workspaces/
 //!     .lock                                  held while a name is being taken or leftovers are swept
 //!     .new-ws-…/                             a workspace before it exists
@@ -81,10 +82,10 @@ impl Home {
         self.root.join("programs")
     }
 
-    /// The directory of environments that were unpacked.
+    /// The directory of what engines make of images and of their programs, to use it again.
     #[must_use]
-    pub fn trees(&self) -> PathBuf {
-        self.root.join("trees")
+    pub fn derived(&self) -> PathBuf {
+        self.root.join("derived")
     }
 
     /// The directory of one workspace.
@@ -134,7 +135,7 @@ impl Home {
         let Ok(images) = fs::read_dir(self.root.join("images")) else { return 0 };
         let images: Vec<_> = images.flatten().map(|image| image.file_name()).collect();
         let mut freed = 0;
-        for tree in fs::read_dir(self.trees()).into_iter().flatten().flatten() {
+        for tree in fs::read_dir(self.derived()).into_iter().flatten().flatten() {
             if images.iter().any(|image| is_tree_of(&tree.file_name(), image)) {
                 continue;
             }

@@ -232,7 +232,7 @@ async fn begin(
         },
         storage: dir.storage(),
         runtime_dir,
-        cache_dir: home.trees(),
+        cache_dir: home.derived(),
         vcpu_count: record.shape.vcpu_count,
         mem_mib: record.shape.mem_mib,
         run_as: machine_user(record.id.as_str()),

@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::{seccomp, stage};
+use super::{filter, seccomp, stage};
 
 /// Where PID 1's program is in the container: in memory, read-only, and of no user in there, so
 /// that nobody can write to it (CVE-2019-5736).
@@ -63,6 +63,8 @@ const NAMESPACES: [&str; 7] = ["user", "pid", "mount", "network", "ipc", "uts", 
 /// What differs from one container to the next.
 #[derive(Debug)]
 pub(super) struct Container {
+    /// Its filter of system calls, if that was compiled before.
+    pub(super) filter: Option<Vec<u8>>,
     /// Its user ids as the runtime sees them: the first, and how many.
     pub(super) ids: (u32, u32),
     /// Its cgroup in v2.
@@ -96,8 +98,13 @@ pub(super) fn document(container: &Container) -> Value {
     if let Some(cgroup) = &container.cgroup {
         linux["cgroupsPath"] = json!(cgroup);
     }
+    let mut annotations = json!({});
+    if let Some(filter) = &container.filter {
+        annotations["run.oci.seccomp_bpf_data"] = json!(filter::encoded(filter));
+    }
     json!({
         "ociVersion": "1.0.2",
+        "annotations": annotations,
         "hostname": "pyro",
         "root": {"path": "rootfs", "readonly": false},
         "process": {
@@ -150,6 +157,7 @@ mod tests {
 
     fn sample() -> Value {
         document(&Container {
+            filter: None,
             ids: (0x1000_0000, 65_536),
             cgroup: Some("/pyro.1.0/machine".into()),
             mem_mib: 256,

@@ -19,7 +19,7 @@ use super::cgroup::Birthplaces;
 use super::rootless::mapping::Mapping;
 use super::rootless::stack;
 use super::runtime::FIRST_FD;
-use super::stage::{PID_FILE, Stage};
+use super::stage::{FILTER, PID_FILE, Stage};
 
 /// What the keeper will do.
 pub(super) struct Script {
@@ -44,6 +44,8 @@ pub(super) struct Script {
     pub(super) waits: bool,
     /// The container's cgroups: parent and name.
     pub(super) leftovers: Vec<(OwnedFd, CString)>,
+    /// Whether the owner wants the filter that the runtime compiled.
+    pub(super) wants_filter: bool,
     /// What is different for an ordinary user.
     pub(super) rootless: Option<Gate>,
 }
@@ -64,6 +66,10 @@ const AGENT_NICE: libc::c_int = -20;
 /// How the keeper ends when the container did.
 pub(super) const ENDED_WELL: i32 = 0;
 pub(super) const ENDED_BADLY: i32 = 1;
+
+/// What a descriptor is that the keeper sends.
+pub(super) const TAG_INIT: u8 = 0;
+pub(super) const TAG_FILTER: u8 = 1;
 
 /// Which step of the start failed; the keeper's exit code is this plus the error number's low bits
 /// in its message on the console.
@@ -318,6 +324,15 @@ impl Script {
         };
         let digits = text[..length].iter().take_while(|byte| byte.is_ascii_digit());
         let pid = digits.fold(0, |pid, byte| pid * 10 + i32::from(byte - b'0'));
+        if self.wants_filter {
+            // SAFETY: the path is static and ends in NUL.
+            let filter = unsafe { libc::open(FILTER.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+            if filter >= 0 {
+                // SAFETY: it was just opened, and is nobody else's.
+                let filter = unsafe { OwnedFd::from_raw_fd(filter) };
+                send_descriptor(self.control.as_raw_fd(), filter.as_raw_fd(), TAG_FILTER)?;
+            }
+        }
         // Commands that take all of the processor shall not keep the agent from ending them. What it
         // starts does not inherit this. A host that forbids it has a slower agent.
         // SAFETY: the parameters live through the call; the other call passes no memory.
@@ -332,7 +347,7 @@ impl Script {
         check(handle)?;
         // SAFETY: it was just opened, and is nobody else's.
         let handle = unsafe { OwnedFd::from_raw_fd(handle) };
-        send_descriptor(self.control.as_raw_fd(), handle.as_raw_fd())?;
+        send_descriptor(self.control.as_raw_fd(), handle.as_raw_fd(), TAG_INIT)?;
         Ok(Some(pid))
     }
 
@@ -438,8 +453,8 @@ pub(super) fn close_all_but(keep: &[RawFd]) {
 }
 
 /// See cmsg(3), SCM_RIGHTS.
-fn send_descriptor(socket: RawFd, descriptor: RawFd) -> io::Result<()> {
-    let mut byte = [0_u8; 1];
+fn send_descriptor(socket: RawFd, descriptor: RawFd, tag: u8) -> io::Result<()> {
+    let mut byte = [tag];
     let mut control = [0_u64; 8];
     // SAFETY: header, vector, byte and control buffer are live and as long as they are said to be;
     // the buffer is aligned for a `cmsghdr` and has room for one with one descriptor.

@@ -23,12 +23,13 @@ use tokio::sync::{oneshot, watch};
 
 use super::cgroup::{Cgroups, Limits, SPARE_PROCESSES};
 use super::config::{self, Container};
+use super::filter::Kept;
 use super::keeper::{self, Gate, Script};
 use super::rootless::{self, mapping::Mapping};
 use super::runtime::Runtime;
 use super::stage::{self, Stage};
 use super::stillness::{self, Stopped};
-use super::{agent, cgroup, ids, loop_device, mounts};
+use super::{agent, cgroup, ids, loop_device, mounts, seccomp};
 use crate::console::Tail;
 use crate::process::{Process, memory_share, usage_of};
 use crate::{AgentStream, EngineError, Exit, Machine, MachineSpec, Result, Stillness, Usage};
@@ -106,6 +107,8 @@ struct Started {
     ends: Ends,
     files: Files,
     cgroups: Cgroups,
+    /// Where the filter is to be kept that the runtime compiles.
+    filter: Option<Kept>,
 }
 
 /// This side of what connects a container to its owner.
@@ -124,7 +127,7 @@ impl ContainerMachine {
         let started = tokio::task::spawn_blocking(move || start(&runtime, &spec))
             .await
             .map_err(|error| EngineError::Launch { said: error.to_string() })??;
-        let Started { keeper, ends, files, cgroups } = started;
+        let Started { keeper, ends, files, cgroups, filter } = started;
         let Ends { agent, control, console } = ends;
         for note in &cgroups.notes {
             tracing::warn!("{note}");
@@ -145,7 +148,7 @@ impl ContainerMachine {
             tell_exit.send_replace(Some(obituary(code, &told)));
         });
         let control = Arc::new(control);
-        tokio::spawn(hear(Arc::clone(&control), tell_init));
+        tokio::spawn(hear(Arc::clone(&control), tell_init, filter));
         Ok(Self {
             keeper,
             agent: Mutex::new(Some(agent)),
@@ -355,13 +358,23 @@ impl Drop for Reader {
 }
 
 /// Waits for the container's PID 1, and keeps the socket open: the keeper lives as long.
-async fn hear(control: Arc<UnixStream>, tell: watch::Sender<Option<Arc<OwnedFd>>>) {
+async fn hear(
+    control: Arc<UnixStream>,
+    tell: watch::Sender<Option<Arc<OwnedFd>>>,
+    filter: Option<Kept>,
+) {
     loop {
         if control.readable().await.is_err() {
             return;
         }
         match control.try_io(tokio::io::Interest::READABLE, || receive(&control)) {
-            Ok(Some(init)) => {
+            Ok(Some((keeper::TAG_FILTER, compiled))) => {
+                let kept = filter.as_ref().map(|filter| filter.store(compiled));
+                if let Some(Err(error)) = kept {
+                    tracing::debug!(%error, "the compiled filter is not kept");
+                }
+            }
+            Ok(Some((_, init))) => {
                 tell.send_replace(Some(Arc::new(init)));
             }
             // The keeper has ended.
@@ -382,7 +395,8 @@ fn send(control: &UnixStream, descriptor: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
-fn receive(control: &UnixStream) -> io::Result<Option<OwnedFd>> {
+/// A descriptor, and what it is; `None` if the other side is gone.
+fn receive(control: &UnixStream) -> io::Result<Option<(u8, OwnedFd)>> {
     let mut byte = [0; 1];
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -392,7 +406,7 @@ fn receive(control: &UnixStream) -> io::Result<Option<OwnedFd>> {
         RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
         _ => None,
     });
-    Ok(descriptor)
+    Ok(descriptor.map(|descriptor| (byte[0], descriptor)))
 }
 
 /// The keeper's exit code, or -1 if it was killed.
@@ -491,7 +505,13 @@ fn start(runtime: &Runtime, spec: &MachineSpec) -> Result<Started> {
     let limits = Limits { vcpu_count: spec.vcpu_count, mem_mib: spec.mem_mib };
     let cgroups = Cgroups::create(limits, gate.is_none().then_some(ids.0));
     let oom_events = cgroups.oom_events();
+    let mut filter = Kept::of(runtime, &seccomp::profile(), &spec.cache_dir);
+    let compiled = filter.as_ref().and_then(Kept::load);
+    if compiled.is_some() {
+        filter = None;
+    }
     let document = config::document(&Container {
+        filter: compiled,
         ids,
         cgroup: cgroups.machine_path(),
         mem_mib: spec.mem_mib,
@@ -535,6 +555,7 @@ fn start(runtime: &Runtime, spec: &MachineSpec) -> Result<Started> {
             leftovers: leftovers
                 .map(|left| Ok((left.parent, CString::new(left.name)?)))
                 .collect::<io::Result<_>>()?,
+            wants_filter: filter.is_some(),
             rootless: gate,
         };
         Ok((script, Ends { agent, control, console }))
@@ -545,7 +566,7 @@ fn start(runtime: &Runtime, spec: &MachineSpec) -> Result<Started> {
     let pid = keeper::start(&script).map_err(EngineError::io(attempt))?;
     drop(script);
     let keeper = Process::of(pid).map_err(EngineError::io(attempt))?;
-    Ok(Started { keeper, ends, files, cgroups })
+    Ok(Started { keeper, ends, files, cgroups, filter })
 }
 
 /// Opens the disk once nobody has it any more.

@@ -7,6 +7,7 @@
 mod agent;
 mod cgroup;
 mod config;
+mod filter;
 mod ids;
 mod keeper;
 mod loop_device;
@@ -19,8 +20,6 @@ mod stage;
 mod stillness;
 
 use std::ffi::OsStr;
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -180,11 +179,10 @@ impl Engine for ContainerEngine {
     }
 
     fn fingerprint(&self) -> Result<String> {
-        let program = self.runtime()?.program;
-        let meta = fs::metadata(&program)
-            .map_err(EngineError::io(format!("cannot see {}", program.display())))?;
-        let (length, time) = (meta.len(), (meta.mtime(), meta.mtime_nsec()));
-        Ok(format!("{} {length} {}.{:09}", program.display(), time.0, time.1))
+        let runtime = self.runtime()?;
+        runtime
+            .fingerprint()
+            .map_err(EngineError::io(format!("cannot see {}", runtime.program.display())))
     }
 
     fn create_storage(&self, storage: &Path, disk_mib: u32) -> Result<()> {

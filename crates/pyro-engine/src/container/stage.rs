@@ -18,6 +18,8 @@ pub(super) const BUNDLE: &str = "/bundle";
 pub(super) const ROOTFS: &str = "/bundle/rootfs";
 pub(super) const AGENT: &str = "/agent";
 pub(super) const RUNTIME_STATE: &str = "/state/oci";
+/// Where `crun` leaves the filter that it compiled, for the container of the name `pyro`.
+pub(super) const FILTER: &CStr = c"/state/oci/pyro/seccomp.bpf";
 pub(super) const PID_FILE: &CStr = c"/state/pid";
 
 /// Devices that runtimes bind into containers, where nobody can make devices.

@@ -32,7 +32,7 @@ fn spec(directory: &Path, run_as: Option<u32>) -> MachineSpec {
             environment: file("environment"),
         },
         storage: file("storage"),
-        cache_dir: directory.join("trees"),
+        cache_dir: directory.join("derived"),
         runtime_dir,
         vcpu_count: 2,
         mem_mib: 128,

@@ -54,7 +54,7 @@ impl Lab {
                 environment: environment.image,
             },
             storage: at("disk"),
-            cache_dir: at("trees"),
+            cache_dir: at("derived"),
             runtime_dir: at("run"),
             vcpu_count: 1,
             mem_mib: 512,

@@ -222,7 +222,7 @@ async fn freeze(
         image: origin.image(),
         storage: scratch.join("disk"),
         runtime_dir: scratch.join("run"),
-        cache_dir: scratch.join("trees"),
+        cache_dir: scratch.join("derived"),
         vcpu_count: shape.vcpu_count,
         mem_mib: shape.mem_mib,
         run_as: machine_user(&origin.environment.digest.to_string()),

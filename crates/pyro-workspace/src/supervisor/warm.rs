@@ -125,7 +125,7 @@ async fn warm_up(orders: &WarmOrders) -> Result<Newborn> {
         },
         storage: directory.join(DISK),
         runtime_dir: directory.join("run"),
-        cache_dir: home.trees(),
+        cache_dir: home.derived(),
         vcpu_count: shape.vcpu_count,
         mem_mib: shape.mem_mib,
         run_as: machine_user(&directory.to_string_lossy()),

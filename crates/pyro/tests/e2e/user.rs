@@ -43,10 +43,10 @@ impl User {
             let range = ["--add-subuids", "700000000-700065535", "--add-subgids"];
             run("usermod", range.into_iter().chain(["700000000-700065535", NAME]));
         }
-        let trees = user.place.join("trees");
-        if !trees.exists() {
-            fs::create_dir(&trees).unwrap();
-            user.own(&trees);
+        let derived = user.place.join("derived");
+        if !derived.exists() {
+            fs::create_dir(&derived).unwrap();
+            user.own(&derived);
         }
         user
     }
@@ -86,7 +86,7 @@ impl User {
         let words = [home.as_os_str(), "-type".as_ref(), "d".as_ref(), "-exec".as_ref()];
         let action = ["chown", &owner, "{}", "+"].map(std::ffi::OsStr::new);
         run("find", words.into_iter().chain(action));
-        symlink(self.place.join("trees"), home.join("trees")).unwrap();
+        symlink(self.place.join("derived"), home.join("derived")).unwrap();
         fs::set_permissions(scratch, fs::Permissions::from_mode(0o755)).unwrap();
         self.own(scratch);
     }

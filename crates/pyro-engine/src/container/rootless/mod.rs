@@ -75,6 +75,11 @@ pub(super) fn with_all_ids(work: impl FnOnce()) -> io::Result<()> {
     helper::perform(&Mapping::find(), work).map(drop)
 }
 
+/// Makes a directory that is the user's alone, unless it is there.
+pub(super) fn private_directory(path: &Path) -> io::Result<()> {
+    unpack::private_directory(path)
+}
+
 /// True if the tree of this name was unpacked from an image in a directory of that name.
 pub(super) fn is_tree_of(tree: &OsStr, image: &OsStr) -> bool {
     unpack::is_tree_of(tree, image)
