@@ -153,8 +153,9 @@ pub trait Engine: Send + Sync {
     fn capabilities(&self) -> Capabilities;
 
     /// Makes the empty writable storage of a new machine at `storage`, at most `disk_mib` large.
-    /// What stands there, a file or a directory, is the engine's own affair.
-    fn create_storage(&self, storage: &Path, disk_mib: u32) -> Result<()>;
+    /// What stands there, a file or a directory, is the engine's own affair. It is not durable yet.
+    /// `cache` is as [`MachineSpec::cache_dir`].
+    fn create_storage(&self, storage: &Path, disk_mib: u32, cache: &Path) -> Result<()>;
 
     /// Everything a machine wrote to its storage, read without the machine. The machine must be
     /// off, or its disk frozen.

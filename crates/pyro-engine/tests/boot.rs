@@ -239,7 +239,7 @@ async fn a_machine_that_dies_says_why() {
 async fn the_smallest_machine_and_a_wider_one_boot() {
     let Some(mut lab) = Lab::new() else { return };
     std::fs::remove_file(lab.path("disk")).unwrap();
-    QemuEngine::default().create_storage(&lab.path("disk"), 64).unwrap();
+    QemuEngine::default().create_storage(&lab.path("disk"), 64, &lab.path("derived")).unwrap();
     lab.spec.mem_mib = 128;
     let (machine, mut client) = lab.boot().await;
     eprintln!("{}", output(&mut client, "free -m; df -h /workspace").await);

@@ -122,6 +122,9 @@ impl Home {
             .create(&path)
             .map_err(|error| Error::io(format!("cannot create {}", path.display()), &error))?;
         let dir = WorkspaceDir { path };
+        let unborn = dir.unborn_file();
+        File::create(&unborn)
+            .map_err(|error| Error::io(format!("cannot create {}", unborn.display()), &error))?;
         let lock = dir.try_take()?.ok_or_else(|| {
             Error::new(ErrorCode::Internal, "a workspace directory just made is locked")
         })?;
@@ -190,6 +193,20 @@ impl WorkspaceDir {
 
     pub(crate) fn baseline_file(&self) -> PathBuf {
         self.path.join("baseline.erofs")
+    }
+
+    /// Stands there until all of the workspace is durable: before that a loss of power may have taken
+    /// anything, and nobody was told of the workspace.
+    pub(crate) fn unborn_file(&self) -> PathBuf {
+        self.path.join("unborn")
+    }
+
+    /// What belongs to a workspace besides its record, as far as it is files.
+    pub(crate) fn contents(&self) -> [PathBuf; 4] {
+        let journal = self.journal_file();
+        let mut log = journal.clone().into_os_string();
+        log.push("-wal");
+        [self.baseline_file(), self.storage(), journal, log.into()]
     }
 
     /// The engine's own storage; a file or a directory, as the engine likes.
@@ -283,7 +300,9 @@ impl NewWorkspaceDir {
         fs::rename(&self.dir.path, &self.place.path).map_err(|error| {
             Error::io(format!("cannot create {}", self.place.path.display()), &error)
         })?;
-        sync_dir(self.place.path.parent().unwrap_or(Path::new("/")))?;
+        if !self.place.unborn_file().exists() {
+            sync_dir(self.place.path.parent().unwrap_or(Path::new("/")))?;
+        }
         Ok((self.place, self.lock))
     }
 }

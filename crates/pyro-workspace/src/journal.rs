@@ -79,8 +79,18 @@ pub(crate) struct Journal {
 impl Journal {
     /// Opens the journal for writing, and closes the books of commands that a dead supervisor left.
     pub(crate) fn open(path: &Path, activity: PathBuf) -> Result<Self> {
+        let is_new = !path.exists();
         let mut connection = connect(path, OpenFlags::default())?;
+        if is_new {
+            // It becomes durable with the workspace; see `Record::save`.
+            connection
+                .pragma_update(None, "synchronous", "OFF")
+                .map_err(|error| failed(path, &error))?;
+        }
         migrate(&mut connection, path)?;
+        connection
+            .pragma_update(None, "synchronous", "NORMAL")
+            .map_err(|error| failed(path, &error))?;
         connection
             .execute(
                 "UPDATE commands SET error = ?1 WHERE outcome IS NULL AND error IS NULL",
@@ -292,7 +302,6 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
         .optional()
         .map_err(wrap)?;
     tracing::debug!(?mode, "journal mode");
-    connection.pragma_update(None, "synchronous", "NORMAL").map_err(wrap)?;
     let found: i64 =
         connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(wrap)?;
     match found {

@@ -21,6 +21,12 @@ pub(crate) fn load(dir: &WorkspaceDir) -> Result<Option<Record>> {
     let record = match Record::load(dir) {
         Ok(record) => record,
         Err(error) if error.code == ErrorCode::NotFound => return Ok(None),
+        // The power was lost while it was being created.
+        Err(error) if error.code == ErrorCode::Damaged && dir.unborn_file().exists() => {
+            let Some(_lock) = dir.try_take()? else { return Err(error) };
+            dir.remove()?;
+            return Ok(None);
+        }
         Err(error) => return Err(error),
     };
     if is_at_rest(&record) {
@@ -104,6 +110,23 @@ mod tests {
         let settled = load(&dir).unwrap().unwrap();
         assert_eq!(settled.state, WorkspaceState::Failed);
         assert!(settled.error.unwrap().hint.unwrap().contains("workspace start"));
+    }
+
+    #[test]
+    fn what_a_loss_of_power_leaves_of_a_creation_is_removed_and_nothing_else_is() {
+        let temp = tempfile::tempdir().unwrap();
+        let home = Home::at(temp.path()).unwrap();
+        for (unborn, removed) in [(true, true), (false, false)] {
+            let (dir, lock) = workspace(&home, WorkspaceState::Creating);
+            fs::write(dir.record_file(), "").unwrap();
+            if !unborn {
+                fs::remove_file(dir.unborn_file()).unwrap();
+            }
+            assert!(load(&dir).is_err(), "somebody is at work there");
+            drop(lock);
+            assert_eq!(load(&dir).is_ok_and(|record| record.is_none()), removed);
+            assert_eq!(!dir.exists(), removed);
+        }
     }
 
     #[test]

@@ -185,10 +185,10 @@ impl Engine for ContainerEngine {
             .map_err(EngineError::io(format!("cannot see {}", runtime.program.display())))
     }
 
-    fn create_storage(&self, storage: &Path, disk_mib: u32) -> Result<()> {
+    fn create_storage(&self, storage: &Path, disk_mib: u32, cache: &Path) -> Result<()> {
         match rootless::applies() {
             true => rootless::create(storage),
-            false => disk::create(storage, disk_mib),
+            false => disk::create(storage, disk_mib, cache),
         }
     }
 

@@ -148,8 +148,8 @@ impl Engine for FirecrackerEngine {
         Capabilities { pause: true, templates: true, waits: false }
     }
 
-    fn create_storage(&self, storage: &Path, disk_mib: u32) -> Result<()> {
-        disk::create(storage, disk_mib)
+    fn create_storage(&self, storage: &Path, disk_mib: u32, cache: &Path) -> Result<()> {
+        disk::create(storage, disk_mib, cache)
     }
 
     fn open_storage(&self, storage: &Path) -> Result<Storage> {

@@ -111,8 +111,8 @@ impl Engine for QemuEngine {
         Capabilities { pause: true, templates: true, waits: true }
     }
 
-    fn create_storage(&self, storage: &Path, disk_mib: u32) -> Result<()> {
-        disk::create(storage, disk_mib)
+    fn create_storage(&self, storage: &Path, disk_mib: u32, cache: &Path) -> Result<()> {
+        disk::create(storage, disk_mib, cache)
     }
 
     fn open_storage(&self, storage: &Path) -> Result<Storage> {

@@ -45,7 +45,7 @@ impl Lab {
         assert!(mkfs.status.success(), "{mkfs:?}");
         std::fs::create_dir(at("run")).unwrap();
         let begun = Instant::now();
-        QemuEngine::default().create_storage(&at("disk"), 512).unwrap();
+        QemuEngine::default().create_storage(&at("disk"), 512, &at("derived")).unwrap();
         eprintln!("disk made in {:?}", begun.elapsed());
         let spec = MachineSpec {
             image: Image {

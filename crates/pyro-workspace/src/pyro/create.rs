@@ -1,5 +1,6 @@
 //! Creating a workspace: it either comes to be whole, or nothing is left of it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use pyro_contract::exec::ExecRequest;
@@ -94,7 +95,7 @@ impl Pyro {
                 (None, Some(template)) => Disk::Clone(template),
                 (None, None) => Disk::New,
             };
-            let template = draft.fill(&settings.programs, disk, &worker)?;
+            let template = draft.fill(&settings.programs, disk, &home.derived(), &worker)?;
             Ok((draft, warm, template))
         })
         .await?;
@@ -167,7 +168,13 @@ struct Draft {
 
 impl Draft {
     /// Packs the seed and makes the disk. Returns the template that the disk is from, if any.
-    fn fill(&mut self, programs: &Programs, disk: Disk, watch: &Watch) -> Result<Option<Template>> {
+    fn fill(
+        &mut self,
+        programs: &Programs,
+        disk: Disk,
+        cache: &Path,
+        watch: &Watch,
+    ) -> Result<Option<Template>> {
         let source = self.record.seed.source.clone();
         self.record.seed = seed::pack(&source, &self.dir.baseline_file(), self.dir.path(), watch)?;
         let warm = matches!(disk, Disk::Warm);
@@ -180,7 +187,7 @@ impl Draft {
             Disk::New | Disk::Warm => None,
         };
         if template.is_none() && !warm {
-            engine.create_storage(&storage, self.record.shape.disk_mib)?;
+            engine.create_storage(&storage, self.record.shape.disk_mib, cache)?;
         }
         std::fs::File::create(self.dir.activity_file()).map_err(|error| {
             let path = self.dir.activity_file();

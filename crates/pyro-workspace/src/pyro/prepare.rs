@@ -229,6 +229,6 @@ async fn freeze(
     };
     std::fs::create_dir(&spec.runtime_dir)
         .map_err(EngineError::io(format!("cannot create {}", spec.runtime_dir.display())))?;
-    engine.create_storage(&spec.storage, shape.disk_mib)?;
+    engine.create_storage(&spec.storage, shape.disk_mib, &spec.cache_dir)?;
     engine.prepare(&spec, template).await
 }

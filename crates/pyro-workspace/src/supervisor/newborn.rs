@@ -133,7 +133,7 @@ async fn restore(
         fs::create_dir(&spec.runtime_dir)
     };
     anew().map_err(|error| Error::io("cannot make the machine's files anew", &error))?;
-    engine.create_storage(&spec.storage, disk_mib)?;
+    engine.create_storage(&spec.storage, disk_mib, &spec.cache_dir)?;
     Ok(None)
 }
 

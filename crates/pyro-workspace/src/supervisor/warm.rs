@@ -132,7 +132,7 @@ async fn warm_up(orders: &WarmOrders) -> Result<Newborn> {
     };
     match &boot.template {
         Some(template) => engine.clone_storage(&template.directory, &spec.storage)?,
-        None => engine.create_storage(&spec.storage, shape.disk_mib)?,
+        None => engine.create_storage(&spec.storage, shape.disk_mib, &spec.cache_dir)?,
     }
     fs::create_dir(&spec.runtime_dir)
         .map_err(|error| Error::io("cannot make a directory for the machine", &error))?;
