@@ -15,7 +15,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -131,18 +131,25 @@ impl Home {
         Ok(NewWorkspaceDir { dir, place: self.workspace(id), lock })
     }
 
-    /// Removes the unpacked environments whose image is gone; their bytes. The caller has pruned the
-    /// images, whose directories are named by their digests.
-    pub fn prune_trees(&self) -> u64 {
+    /// Removes the unpacked environments whose image is gone, and with `all` what is quickly made
+    /// again; the bytes that were freed. The caller has pruned the images, whose directories are
+    /// named by their digests.
+    pub(crate) fn prune_derived(&self, all: bool) -> u64 {
         // Where they cannot be seen, nothing is known of what is needed.
         let Ok(images) = fs::read_dir(self.root.join("images")) else { return 0 };
         let images: Vec<_> = images.flatten().map(|image| image.file_name()).collect();
         let mut freed = 0;
         for tree in fs::read_dir(self.derived()).into_iter().flatten().flatten() {
-            if images.iter().any(|image| is_tree_of(&tree.file_name(), image)) {
+            let name = tree.file_name();
+            let small = ["disk-", "seccomp-"]
+                .iter()
+                .any(|kind| name.as_encoded_bytes().starts_with(kind.as_bytes()));
+            let needed = images.iter().any(|image| is_tree_of(&name, image));
+            if needed || (small && !all) {
                 continue;
             }
-            let bytes = directory_bytes(&tree.path());
+            let own = tree.metadata().map_or(0, |meta| meta.blocks() * 512);
+            let bytes = own + directory_bytes(&tree.path());
             match remove_tree(&tree.path()) {
                 Ok(()) => freed += bytes,
                 Err(error) => tracing::warn!(%error, "an unpacked environment stays"),
