@@ -88,6 +88,7 @@ async fn adopt(client: &mut Client, number: usize) {
         entropy: vec![number as u8; 64].into(),
         machine_id: format!("{number:032x}"),
         boot_id: format!("01234567-89ab-cdef-0123-{number:012x}"),
+        goes_on: false,
     };
     let adopted = tokio::time::timeout(Duration::from_secs(60), client.adopt(request)).await;
     assert_eq!(adopted.unwrap().unwrap().into_inner().entropy_bytes, 64);

@@ -46,7 +46,8 @@ pub(crate) fn adopt(
     rustix::system::sethostname(request.hostname.as_bytes())
         .map_err(|e| failed("set the host name")(e.into()))?;
     write_identity(request).map_err(failed("write the identity"))?;
-    if let Some(project) = project {
+    // What runs in a machine that goes on has files of its project open.
+    if let Some(project) = project.filter(|_| !request.goes_on) {
         project.open().map_err(|error| Status::internal(log::chain(&error)))?;
     }
     Ok(AdoptReply {
@@ -133,6 +134,7 @@ mod tests {
             entropy: vec![7; 32].into(),
             machine_id: "0123456789abcdef0123456789abcdef".into(),
             boot_id: "01234567-89ab-cdef-0123-456789abcdef".into(),
+            goes_on: false,
         }
     }
 

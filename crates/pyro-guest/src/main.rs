@@ -8,11 +8,13 @@
 
 mod adopt;
 mod boot;
+mod connection;
 mod container;
 mod disks;
 mod exec;
 mod files;
 mod freeze;
+mod hold;
 mod log;
 mod project;
 mod reaper;
@@ -26,6 +28,7 @@ mod users;
 
 use std::process::ExitCode;
 
+use crate::connection::Connection;
 use crate::reaper::Reaper;
 use crate::service::AgentService;
 use crate::transport::Transport;
@@ -76,8 +79,10 @@ async fn serve(machine: boot::Machine) -> ! {
             Ok(stream) => stream,
             Err(error) => log::fatal(&boot::BootError::new("cannot reach the host", error)),
         };
+        let connection = Connection::default();
+        let stream = connection.watch(stream);
         tokio::select! {
-            result = pyro_wire::serve(stream, agent.clone()) => if let Err(error) = result {
+            result = pyro_wire::serve(stream, agent.over(connection)) => if let Err(error) = result {
                 log::line(&format!("the host's connection failed: {error}"));
             },
             () = agent.power_off_due() => {}

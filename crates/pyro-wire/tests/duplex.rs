@@ -8,7 +8,7 @@ use futures_util::Stream;
 use pyro_wire::v1::agent_server::Agent;
 use pyro_wire::v1::exec_output::Output;
 use pyro_wire::v1::{
-    AdoptReply, AdoptRequest, ExecInput, ExecOutput, FileChunk, FreezeReply, FreezeRequest,
+    AdoptReply, AdoptRequest, ExecInput, ExecOutput, FileChunk, FreezeReply, FreezeRequest, HoldReply, HoldRequest,
     PingReply, PingRequest, ReadFileRequest, SetClockReply, SetClockRequest, ShutdownReply,
     ShutdownRequest, WriteFileInput, WriteFileReply,
 };
@@ -83,6 +83,12 @@ impl Agent for Fake {
             never
         });
         Ok(Response::new(Box::pin(once.chain(silence))))
+    }
+
+    type HoldStream = Replies<HoldReply>;
+
+    async fn hold(&self, _: Request<HoldRequest>) -> Result<Response<Self::HoldStream>, Status> {
+        Err(Status::unimplemented("not needed"))
     }
 
     type ReadFileStream = Replies<FileChunk>;

@@ -64,6 +64,7 @@ impl Agent {
             entropy: Bytes::copy_from_slice(&entropy),
             machine_id: machine_id.iter().map(|byte| format!("{byte:02x}")).collect(),
             boot_id: uuid(rand::random()),
+            goes_on: false,
         };
         let mut client = self.client.clone();
         let reply = tokio::time::timeout(patience, client.adopt(request))

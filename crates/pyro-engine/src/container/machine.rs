@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use pyro_contract::workspace::EngineKind;
 use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -26,8 +27,11 @@ use super::config::{self, Container};
 use super::keeper::{self, Script};
 use super::runtime::Runtime;
 use super::stage::{self, Stage};
-use super::{agent, ids, loop_device, mounts};
+use super::{NO_MEMORY, agent, ids, loop_device, mounts};
+use crate::capture::{self, Captured, Disk, Partial, Scope, blocking, unwritten};
 use crate::console::Tail;
+use crate::ending::{self, End, died, hear_out};
+use crate::files::open;
 use crate::process::{Process, memory_share};
 use crate::{AgentStream, EngineError, Exit, Machine, MachineSpec, Result, Stillness, Usage};
 
@@ -39,8 +43,7 @@ const DISK_LOOK: Duration = Duration::from_millis(2);
 /// How long a runtime may take to make a container; some tens of milliseconds on an idle host.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long the last words of an ended container may take to be read.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+const ENGINE: EngineKind = EngineKind::Container;
 
 /// Where the project is.
 const WORKSPACE: &str = "/workspace";
@@ -53,7 +56,7 @@ pub(crate) struct ContainerMachine {
     keeper: Process,
     agent: Mutex<Option<UnixStream>>,
     console: Tail,
-    exit: watch::Receiver<Option<Exit>>,
+    end: End,
     layers: Arc<Layers>,
     control: Arc<UnixStream>,
     takes_mounts_while_running: bool,
@@ -61,6 +64,7 @@ pub(crate) struct ContainerMachine {
     init: watch::Receiver<Option<Arc<OwnedFd>>>,
     runtime_dir: PathBuf,
     holds: Arc<Holds>,
+    storage: PathBuf,
 }
 
 /// What the container's files are made of, mounted as long as this lives.
@@ -106,7 +110,7 @@ impl ContainerMachine {
     pub(crate) async fn launch(runtime: Runtime, spec: &MachineSpec) -> Result<Self> {
         let runtime_dir = spec.runtime_dir.clone();
         let takes_mounts_while_running = runtime.takes_mounts_while_running();
-        let spec = spec.clone();
+        let (spec, storage) = (spec.clone(), spec.storage.clone());
         let started = tokio::task::spawn_blocking(move || start(&runtime, &spec))
             .await
             .map_err(|error| EngineError::Launch { said: error.to_string() })??;
@@ -117,7 +121,7 @@ impl ContainerMachine {
         }
         let tail = Tail::default();
         let words = tokio::spawn(tail.clone().follow(console));
-        let (tell_exit, exit) = watch::channel(None);
+        let (tell_end, end) = ending::end();
         let (tell_init, init) = watch::channel(None);
         let handle = keeper.handle().map_err(EngineError::io("cannot watch the container"))?;
         let told = tail.clone();
@@ -127,8 +131,8 @@ impl ContainerMachine {
             let code = until_ended(handle).await;
             // Nothing is alive in them any more, and the keeper may have been killed.
             left.cgroups.remove();
-            let _ = tokio::time::timeout(LAST_WORDS, words).await;
-            tell_exit.send_replace(Some(obituary(code, &told)));
+            hear_out([words]).await;
+            tell_end.tell(obituary(code, &told));
         });
         let control = Arc::new(control);
         tokio::spawn(hear(Arc::clone(&control), tell_init));
@@ -136,13 +140,14 @@ impl ContainerMachine {
             keeper,
             agent: Mutex::new(Some(agent)),
             console: tail,
-            exit,
+            end,
             layers: Arc::new(layers),
             control,
             takes_mounts_while_running,
             init,
             runtime_dir,
             holds,
+            storage,
         })
     }
 
@@ -210,14 +215,11 @@ impl Machine for ContainerMachine {
     }
 
     async fn exited(&self) -> Exit {
-        let mut exit = self.exit.clone();
-        let ended = exit.wait_for(Option::is_some).await.map(|exit| exit.clone());
-        ended.ok().flatten().unwrap_or_else(|| Exit::Died("nobody saw how".to_owned()))
+        self.end.known().await
     }
 
     async fn kill(&self, patience: Duration) {
-        self.keeper.kill();
-        let _ = tokio::time::timeout(patience, self.exited()).await;
+        self.end.bring_about(&self.keeper, patience).await;
     }
 
     async fn pause(&self) -> Result<()> {
@@ -228,9 +230,38 @@ impl Machine for ContainerMachine {
         self.hold(|held| held.paused = false).await
     }
 
+    async fn capture(&self, scope: Scope, capture: &Path) -> Result<Captured> {
+        if scope == Scope::DiskAndMemory {
+            return Err(EngineError::NoMemory { engine: ENGINE, reason: NO_MEMORY });
+        }
+        let (holds, layers) = (Arc::clone(&self.holds), Arc::clone(&self.layers));
+        let (storage, path) = (self.storage.clone(), capture.to_owned());
+        // Whoever gives up on it leaves a thread behind that comes to its end.
+        blocking(move || {
+            let partial = Partial::begin(&path)?;
+            let flush = || rustix::fs::syncfs(&layers.top).map_err(unwritten());
+            // Most of what there is to be written is written before anybody has to wait for it.
+            flush()?;
+            let disk = open(&storage, false)?;
+            let disk = Disk::draft(disk, &partial).map_err(unwritten())?;
+            let begun = Instant::now();
+            let was_still = holds.held().is_still();
+            let reader = Holds::read(&holds).map_err(unwritten())?;
+            let corrected = flush().and_then(|()| disk.correct().map_err(unwritten()));
+            drop(reader);
+            let pause = if was_still { Duration::ZERO } else { begun.elapsed() };
+            corrected?;
+            capture::publish(partial, ENGINE, &disk, None, pause)
+        })
+        .await
+    }
+
     async fn stand_still(&self) -> Result<Option<Stillness>> {
-        self.hold(|held| held.readers += 1).await?;
-        let reader = Reader(Arc::clone(&self.holds));
+        let holds = Arc::clone(&self.holds);
+        let reader = tokio::task::spawn_blocking(move || Holds::read(&holds))
+            .await
+            .unwrap_or_else(|error| Err(io::Error::other(error)))
+            .map_err(EngineError::io("cannot hold the container still"))?;
         let layers = Arc::clone(&self.layers);
         // Nothing writes any more; what was written must still come to the image that is read.
         tokio::task::spawn_blocking(move || rustix::fs::syncfs(&layers.top))
@@ -272,6 +303,12 @@ impl Drop for ContainerMachine {
 impl Holds {
     fn held(&self) -> MutexGuard<'_, Held> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Holds the container still for one more reader.
+    fn read(this: &Arc<Self>) -> io::Result<Reader> {
+        this.change(|held| held.readers += 1)?;
+        Ok(Reader(Arc::clone(this)))
     }
 
     /// Changes who wants it still, and makes it so. If that fails nothing has changed.
@@ -368,8 +405,7 @@ fn obituary(code: i32, console: &Tail) -> Exit {
         -1 => "the container was killed",
         _ => "the OCI runtime failed",
     };
-    let said = console.lines();
-    Exit::Died(if said.is_empty() { how.to_owned() } else { format!("{how}\n{said}") })
+    died(how.to_owned(), [console.lines()])
 }
 
 /// Everything up to a running keeper. Blocks for some milliseconds.

@@ -23,10 +23,15 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use pyro_contract::workspace::EngineKind;
 
+use crate::capture::{self, Captured, Scope, blocking};
 use crate::disk;
 use crate::{Capabilities, Engine, EngineError, Machine, MachineSpec, Probe, Result, Storage};
 use cgroup::Layout;
 use runtime::Runtime;
+
+/// Why the memory of a container cannot be captured.
+const NO_MEMORY: &str = "what runs in a container is spread over the host's kernel, which cannot be copied \
+    as a machine's memory can";
 
 /// Why this host cannot run containers although a runtime is installed.
 struct Obstacle {
@@ -130,7 +135,13 @@ impl Engine for ContainerEngine {
 
     fn capabilities(&self) -> Capabilities {
         let waits = self.runtime().is_ok_and(|runtime| runtime.takes_mounts_while_running());
-        Capabilities { pause: true, templates: false, waits }
+        Capabilities {
+            pause: true,
+            templates: false,
+            waits,
+            captures: Some(Scope::Disk),
+            no_memory_because: Some(NO_MEMORY),
+        }
     }
 
     fn fingerprint(&self) -> Result<String> {
@@ -151,6 +162,24 @@ impl Engine for ContainerEngine {
 
     async fn launch(&self, spec: &MachineSpec) -> Result<Box<dyn Machine>> {
         Ok(Box::new(machine::ContainerMachine::launch(self.runtime()?, spec).await?))
+    }
+
+    async fn capture(&self, storage: &Path, capture: &Path) -> Result<Captured> {
+        let (storage, capture) = (storage.to_owned(), capture.to_owned());
+        blocking(move || capture::at_rest(EngineKind::Container, &storage, &capture)).await
+    }
+
+    fn open_capture(&self, capture: &Path) -> Result<Storage> {
+        disk::open(&capture::disk_of(capture))
+    }
+
+    async fn recover_storage(&self, capture: &Path, storage: &Path) -> Result<()> {
+        let (capture, storage) = (capture.to_owned(), storage.to_owned());
+        blocking(move || capture::recover_storage(EngineKind::Container, &capture, &storage)).await
+    }
+
+    async fn recover(&self, _capture: &Path, _spec: &MachineSpec) -> Result<Box<dyn Machine>> {
+        Err(EngineError::NoMemory { engine: EngineKind::Container, reason: NO_MEMORY })
     }
 }
 

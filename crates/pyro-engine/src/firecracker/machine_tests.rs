@@ -45,7 +45,8 @@ async fn started(programs: &Programs, spec: &MachineSpec) -> Result<FirecrackerM
     own.lend_copy(own::INITRAMFS, &spec.image.initramfs)?;
     own.lend_shared(own::ENVIRONMENT, &spec.image.environment)?;
     own.lend_own(own::STORAGE, &spec.storage)?;
-    FirecrackerMachine::start(programs, own, spec).await
+    let beginning = (Base::Zeroes, open(&spec.storage, false)?);
+    FirecrackerMachine::start(programs, own, spec, beginning).await
 }
 
 #[tokio::test]

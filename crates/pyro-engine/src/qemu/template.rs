@@ -17,8 +17,10 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
+use crate::capture::PageSet;
 use crate::processor::processor;
 use crate::qemu::machine::{Beginning, QemuMachine};
+use crate::qemu::ram::Origin;
 use crate::qemu::{Acceleration, Maker, memory};
 use crate::{EngineError, Machine, MachineSpec, Result, packed};
 
@@ -37,7 +39,7 @@ const BOOT_PATIENCE: Duration = Duration::from_secs(120);
 const END_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Raised when the machine's make changes in a way that the rest of the fingerprint does not show.
-const MAKE: u32 = 1;
+const MAKE: u32 = 2;
 
 /// The program and the processor: the guest has seen both.
 pub(crate) fn fingerprint(maker: &Maker) -> Result<String> {
@@ -119,9 +121,11 @@ pub(crate) async fn restore(
     let take = move || {
         let mut file = open(&template, STATE)?;
         let state = memory::sealed(&mut file).map_err(|error| unusable(STATE, error))?;
-        let memory = memory::attach(&template.join(MEMORY), &template.join(HOLDER), mem_mib)
+        let memory = memory::unpacked(&template.join(MEMORY), &template.join(HOLDER), mem_mib)
             .map_err(|error| unusable(MEMORY, error))?;
-        Ok(Beginning::Restore { memory, state })
+        let base = Some(open(&template, MEMORY)?);
+        let origin = Origin { base, differs: PageSet::none(u64::from(mem_mib) << 20) };
+        Ok(Beginning::Restore { memory, state, origin })
     };
     let taken = tokio::task::spawn_blocking(take).await;
     let beginning =

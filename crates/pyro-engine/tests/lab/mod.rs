@@ -91,6 +91,7 @@ pub(crate) fn adoption() -> AdoptRequest {
         entropy: vec![0x5a; 64].into(),
         machine_id: "0123456789abcdef0123456789abcdef".into(),
         boot_id: "01234567-89ab-cdef-0123-456789abcdef".into(),
+        goes_on: false,
     }
 }
 

@@ -7,8 +7,14 @@ use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::log;
+
+/// How long it may take until all commands stand still; one that hangs in the kernel never does.
+const FREEZE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Threads that user code may not take: a fork bomb shall leave the agent some.
 const SPARE_THREADS: u64 = 128;
@@ -74,6 +80,34 @@ impl Cgroups {
 
     fn at(parent: PathBuf, machine_events: Option<File>) -> Self {
         Self(Arc::new(Shared { parent, machine_events, state: Mutex::new((0, Vec::new())) }))
+    }
+
+    /// Holds all commands still, and those that start meanwhile. Blocks until that is so. One that left
+    /// its cgroup, which only root can do, is not held.
+    pub(crate) fn freeze(&self) -> std::io::Result<()> {
+        fs::write(self.0.parent.join("cgroup.freeze"), "1")?;
+        let events = File::open(self.0.parent.join("cgroup.events"))?;
+        let deadline = Instant::now() + FREEZE_PATIENCE;
+        loop {
+            let mut text = [0; 256];
+            let length = events.read_at(&mut text, 0)?;
+            let text = String::from_utf8_lossy(&text[..length]);
+            if text.lines().any(|line| line == "frozen 1") {
+                return Ok(());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(std::io::ErrorKind::TimedOut.into());
+            }
+            let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+            // The kernel reports a change of the file as an exception.
+            poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&left))?;
+        }
+    }
+
+    /// Lets them go on.
+    pub(crate) fn thaw(&self) -> std::io::Result<()> {
+        fs::write(self.0.parent.join("cgroup.freeze"), "0")
     }
 
     fn machine_oom_kills(&self) -> u64 {

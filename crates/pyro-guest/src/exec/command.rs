@@ -13,6 +13,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 use tonic::Streaming;
 
+use crate::connection::Connection;
 use crate::exec::cgroup::{Cgroup, Cgroups};
 use crate::exec::child::{self, Child};
 use crate::exec::output::{Dropped, Outputs, Reply};
@@ -20,13 +21,30 @@ use crate::exec::plan::{Plan, Refusal};
 use crate::log;
 use crate::reaper::{Ended, Reaper};
 
-/// Runs what `start` says and reports on `replies`; returns when the call is over.
+/// The call that a command belongs to.
+pub(crate) struct Call {
+    pub(crate) input: Streaming<ExecInput>,
+    pub(crate) replies: mpsc::Sender<Reply>,
+    pub(crate) connection: Connection,
+}
+
+/// Who listens to a command.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Listener {
+    There,
+    /// He dropped the call: the command is being ended.
+    Gone,
+    /// The connection is lost, as in a copy of the machine. The command goes on; what it says is
+    /// forgotten, and its stdin stays open and empty.
+    Lost,
+}
+
+/// Runs what `start` says and reports to the call; returns when the command is over.
 pub(crate) async fn run(
     reaper: &Reaper,
     cgroups: Option<&Cgroups>,
     start: ExecStart,
-    input: Streaming<ExecInput>,
-    replies: &mpsc::Sender<Reply>,
+    call: Call,
 ) {
     let cgroup = cgroups.and_then(|all| match all.create() {
         Ok(cgroup) => Some(cgroup),
@@ -45,10 +63,10 @@ pub(crate) async fn run(
         Ok((plan, child))
     }) {
         Ok(started) => started,
-        Err(refusal) => return refuse(refusal, replies).await,
+        Err(refusal) => return refuse(refusal, &call.replies).await,
     };
     let tree = Tree { reaper: reaper.clone(), pid: child.pid, cgroup };
-    attend(tree, &plan, child, clock, input, replies).await;
+    attend(tree, &plan, child, clock, call).await;
 }
 
 async fn refuse(refusal: Refusal, replies: &mpsc::Sender<Reply>) {
@@ -98,9 +116,10 @@ async fn attend(
     plan: &Plan,
     child: Child,
     clock: Clock,
-    input: Streaming<ExecInput>,
-    replies: &mpsc::Sender<Reply>,
+    call: Call,
 ) {
+    let Call { input, replies, connection } = call;
+    let replies = &replies;
     let Child { pid, mut ended, stdin, stdout, stderr, mut outcome } = child;
     tokio::select! {
         known = outcome.known(plan) => if let Err(refusal) = known {
@@ -111,9 +130,10 @@ async fn attend(
         () = replies.closed() => {}
     }
     let mut outputs = Outputs::new(stdout, stderr);
-    let feeder = tokio::spawn(feed(input, stdin, tree.reaper.clone(), pid));
+    let feeder = tokio::spawn(feed(input, stdin, tree.reaper.clone(), pid, connection.clone()));
     let _ = send(replies, Output::Started(ExecStarted { pid: pid as u32 })).await;
-    let (how, timed_out) = until_ended(&tree, &mut ended, &mut outputs, &clock, replies).await;
+    let (how, timed_out) =
+        until_ended(&tree, &mut ended, &mut outputs, &clock, replies, &connection).await;
     let duration_ms = clock.begun.elapsed().as_millis() as u64;
     // Nobody reads stdin any more; a daemon that kept it sees its end.
     feeder.abort();
@@ -129,6 +149,7 @@ async fn attend(
     };
     match told {
         Ok(()) => outputs.discard(),
+        Err(Dropped) if connection.is_lost() => outputs.discard(),
         // Dropped before it was over: then it ends with all that it started.
         Err(Dropped) => tree.kill(),
     }
@@ -141,26 +162,38 @@ async fn until_ended(
     outputs: &mut Outputs,
     clock: &Clock,
     replies: &mpsc::Sender<Reply>,
+    connection: &Connection,
 ) -> (Ended, bool) {
     let deadline = clock.ran_out();
     tokio::pin!(deadline);
     let mut timed_out = false;
-    let mut dropped = false;
+    let mut listener = Listener::There;
     loop {
         tokio::select! {
             biased;
             how = &mut *ended => return (how.unwrap_or(Ended::Exited(-1)), timed_out),
-            () = replies.closed(), if !dropped => {
-                dropped = true;
-                tree.kill();
+            () = replies.closed(), if listener == Listener::There => {
+                if connection.is_lost() {
+                    listener = Listener::Lost;
+                } else {
+                    listener = Listener::Gone;
+                    tree.kill();
+                }
             }
             () = &mut deadline, if !timed_out => {
                 timed_out = true;
                 tree.kill();
             }
-            // A dropped call is noticed above.
-            _ = outputs.forward(replies), if !dropped => {}
+            () = listen(outputs, listener, replies), if listener != Listener::Gone => {}
         }
+    }
+}
+
+/// One chunk of what the command says. A dropped call is noticed elsewhere.
+async fn listen(outputs: &mut Outputs, listener: Listener, replies: &mpsc::Sender<Reply>) {
+    match listener {
+        Listener::There => drop(outputs.forward(replies).await),
+        Listener::Gone | Listener::Lost => outputs.forget().await,
     }
 }
 
@@ -171,6 +204,7 @@ async fn feed(
     mut stdin: Option<pipe::Sender>,
     reaper: Reaper,
     pid: i32,
+    connection: Connection,
 ) {
     while let Ok(Some(message)) = input.message().await {
         match message.input {
@@ -186,5 +220,10 @@ async fn feed(
             Some(Input::Signal(signal)) => reaper.signal_group(pid, signal),
             Some(Input::StdinClosed(false) | Input::Start(_)) | None => {}
         }
+    }
+    if connection.is_lost() {
+        // Nobody said that there is no more to come.
+        let _open = stdin;
+        pending::<()>().await;
     }
 }

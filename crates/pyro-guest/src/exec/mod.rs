@@ -19,8 +19,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 pub(crate) use cgroup::Cgroups;
+use command::Call;
 use output::Reply;
 
+use crate::connection::Connection;
 use crate::reaper::Reaper;
 
 /// Commands at once. Each holds up to two chunks and a stream window of output.
@@ -47,10 +49,11 @@ impl Commands {
         }
     }
 
-    /// Starts the command of a call and returns its output.
+    /// Starts the command of a call, which came over `connection`, and returns its output.
     pub(crate) async fn run(
         &self,
         mut input: Streaming<ExecInput>,
+        connection: Connection,
     ) -> Result<ReceiverStream<Reply>, Status> {
         let start = first(&mut input).await?;
         let slot = Arc::clone(&self.slots)
@@ -63,7 +66,8 @@ impl Commands {
         let (replies, stream) = mpsc::channel(1);
         let (reaper, cgroups) = (self.reaper.clone(), self.cgroups.clone());
         tokio::spawn(async move {
-            command::run(&reaper, cgroups.as_ref(), start, input, &replies).await;
+            let call = Call { input, replies, connection };
+            command::run(&reaper, cgroups.as_ref(), start, call).await;
             drop(slot);
         });
         Ok(ReceiverStream::new(stream))

@@ -13,6 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Streaming};
 
+use crate::connection::Connection;
 use crate::freeze::Disk;
 use crate::reaper::Reaper;
 use crate::service::AgentService;
@@ -46,7 +47,9 @@ fn agent() -> Client {
     let service = AgentService::adopted(reaper(), Disk::new(top));
     let (near, far) = tokio::io::duplex(64 * 1024);
     tokio::spawn(async move {
-        let _ = pyro_wire::serve(far, service).await;
+        let connection = Connection::default();
+        let far = connection.watch(far);
+        let _ = pyro_wire::serve(far, service.over(connection)).await;
     });
     pyro_wire::agent(near)
 }
