@@ -298,6 +298,8 @@ pub trait Machine: Send + Sync {
     /// was paused stays so. As long as this takes, pausing and resuming wait. If it fails, or its
     /// caller is gone, the machine goes on all the same, and nothing is left behind.
     ///
+    /// Its clock stands still meanwhile, and is to be set.
+    ///
     /// A disk alone is as it would be found after a power cut, unless whoever asks has its agent
     /// freeze it first. Processes that shall not run in a copy before that is adopted are held by the
     /// agent.

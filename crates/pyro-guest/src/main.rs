@@ -90,5 +90,7 @@ async fn serve(machine: boot::Machine) -> ! {
         if agent.is_shut_down() {
             transport.power_off();
         }
+        // The engine of a restored machine waits for this: the stream is let go of.
+        log::line("the host is gone");
     }
 }

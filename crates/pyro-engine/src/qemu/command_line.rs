@@ -71,8 +71,6 @@ const EMULATED_CMDLINE: &str = "tsc=reliable no_timer_check mitigations=off nora
 
 /// The character device of the agent's port.
 pub(crate) const AGENT: &str = "agent";
-/// That port, by the name that QEMU tells news of it.
-pub(crate) const PORT: &str = "agent-port";
 
 const ENVIRONMENT: &str = "env";
 const WRITABLE: &str = "rw";
@@ -128,10 +126,7 @@ pub(crate) fn arguments(layout: &Layout) -> Vec<String> {
         _ => line.option("-chardev", format!("socket,id={AGENT},fd={}", fds.agent)),
     };
     line.option("-device", "virtio-serial-pci,id=serial,max_ports=2,addr=3");
-    line.option(
-        "-device",
-        format!("virtserialport,bus=serial.0,chardev={AGENT},name=agent,id={PORT}"),
-    );
+    line.option("-device", format!("virtserialport,bus=serial.0,chardev={AGENT},name=agent"));
 
     // The agent knows them by their order, which is that of their slots.
     line.disk(ENVIRONMENT, 4, fds.environment, Access::ReadOnly);

@@ -37,6 +37,9 @@ const BUILD_PATIENCE: Duration = Duration::from_secs(20);
 /// descriptors, which are few.
 const BASELINE_SET: u32 = 1_000_000;
 
+/// What the agent says when it has let go of a host that is not there any more.
+const LOST: &str = "pyro-guest: the host is gone";
+
 /// How long a restored machine may take to notice that it lost whom it was connected to; some tens of
 /// milliseconds, if it is not busy with something else.
 const NOTICE_PATIENCE: Duration = Duration::from_secs(20);
@@ -197,9 +200,10 @@ impl QemuMachine {
     fn reconnect(&self) {
         let port = self.port.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(port) = port else { return };
-        let monitor = self.monitor.clone();
+        let (monitor, console) = (self.monitor.clone(), self.console.clone());
         tokio::spawn(async move {
-            let noticed = monitor.until_port_closed();
+            // QEMU has an event for it, of which it swallows what comes too soon after another.
+            let noticed = console.until_said(LOST);
             if tokio::time::timeout(NOTICE_PATIENCE, noticed).await.is_err() {
                 // Then its agent was not connected, or is no more.
                 tracing::warn!("a machine did not notice that it was restored");

@@ -17,7 +17,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Interest};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::qemu::command_line::{AGENT, PORT};
+use crate::qemu::command_line::AGENT;
 use crate::{EngineError, Result};
 
 /// Longest message that is looked at; the longest that QEMU sends by itself has some hundreds.
@@ -50,8 +50,6 @@ struct News {
     disk_full: bool,
     /// Whether its state has gone where it should, or come from there; `None` while it travels.
     migrated: Option<bool>,
-    /// The guest has closed the agent's port.
-    port_closed: bool,
 }
 
 struct Order {
@@ -90,9 +88,6 @@ struct Data {
     #[serde(default)]
     nospace: bool,
     status: Option<String>,
-    /// Whether a port is open, and which.
-    open: Option<bool>,
-    id: Option<String>,
 }
 
 impl Monitor {
@@ -191,11 +186,6 @@ impl Monitor {
                 };
                 news.send_modify(|news| news.migrated = migrated);
             }
-            (Some("VSERPORT_CHANGE"), Some(Data { open: Some(false), id: Some(id), .. }))
-                if id == PORT =>
-            {
-                news.send_modify(|news| news.port_closed = true);
-            }
             (Some("BLOCK_IO_ERROR"), Some(Data { nospace: true, .. })) => {
                 news.send_modify(|news| news.disk_full = true);
             }
@@ -230,11 +220,6 @@ impl Monitor {
     /// Lets it go on.
     pub(crate) async fn go_on(&self) -> Result<()> {
         self.execute("cont", json!({}), None).await
-    }
-
-    /// Resolves once the guest has let go of the agent's port.
-    pub(crate) async fn until_port_closed(&self) {
-        let _ = self.0.news.subscribe().wait_for(|news| news.port_closed).await;
     }
 
     /// Connects the agent's port, which was empty, to this socket.
@@ -354,18 +339,6 @@ mod tests {
         assert_eq!(say("active"), None);
         assert_eq!(say("completed"), Some(true));
         assert_eq!(say("failed"), Some(false));
-    }
-
-    #[test]
-    fn only_the_agents_port_counts_as_closed() {
-        let say = |id: &str, open: bool| {
-            let line = format!(
-                r#"{{"event":"VSERPORT_CHANGE","data":{{"open":{open},"id":"{id}"}}}}"#
-            );
-            told(&line).0.news.borrow().port_closed
-        };
-        assert!(say(PORT, false));
-        assert!(!say(PORT, true) && !say("other", false));
     }
 
     #[test]

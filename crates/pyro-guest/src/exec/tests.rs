@@ -103,6 +103,10 @@ impl Call {
     }
 }
 
+async fn run_on(client: &mut Client, start: ExecStart) {
+    Call::start(client, start).await.unwrap().rest().await;
+}
+
 async fn run(start: ExecStart) -> (Vec<u8>, Vec<u8>, ExecExit) {
     Call::start(&mut agent(), start).await.unwrap().rest().await
 }
@@ -297,6 +301,44 @@ async fn too_many_commands_at_once_are_refused() {
     let begun = Instant::now();
     while Call::start(&mut client, sh("true")).await.is_err() {
         assert!(begun.elapsed() < Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    drop(calls);
+    // They are told so before the connection goes.
+    run_on(&mut client, sh("true")).await;
+}
+
+#[tokio::test]
+async fn a_command_whose_connection_is_lost_goes_on() {
+    let top = std::fs::File::open("/").unwrap().into();
+    let service = AgentService::adopted(reaper(), Disk::new(top));
+    let (near, mut middle) = tokio::io::duplex(64 * 1024);
+    let (mut other, far) = tokio::io::duplex(64 * 1024);
+    let link = tokio::spawn(async move {
+        let _ = tokio::io::copy_bidirectional(&mut middle, &mut other).await;
+    });
+    tokio::spawn(async move {
+        let connection = Connection::default();
+        let far = connection.watch(far);
+        let _ = pyro_wire::serve(far, service.over(connection)).await;
+    });
+    let mut client = pyro_wire::agent(near);
+    let directory = tempfile::tempdir().unwrap();
+    let (said, done) = (directory.path().join("said"), directory.path().join("done"));
+    // It says more than any pipe takes, and ends early if its stdin does.
+    let script = format!(
+        "exec 3<&0; cat <&3 > {said} & echo $$; trap '' PIPE; yes | head -c 1M || exit; \
+         kill -0 $! && echo on > {done}.new && mv {done}.new {done}; kill $!",
+        said = said.display(),
+        done = done.display(),
+    );
+    let start = ExecStart { stdin: true, ..sh(&script) };
+    let mut call = Call::start(&mut client, start).await.unwrap();
+    while !matches!(call.next().await, Some(Output::Stdout(_))) {}
+    link.abort();
+    let begun = Instant::now();
+    while !done.exists() {
+        assert!(begun.elapsed() < Duration::from_secs(20));
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
