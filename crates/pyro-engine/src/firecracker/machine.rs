@@ -143,6 +143,7 @@ impl FirecrackerMachine {
         own.lend_shared(own::MEMORY, &files.memory).map_err(damaged)?;
         own.lend_shared(own::ENVIRONMENT, &spec.image.environment)?;
         own.lend_own(own::STORAGE, &spec.storage)?;
+        own.expect_baseline()?;
         let base = open(&files.memory, false).map_err(damaged)?;
         let beginning = (Base::File(base), open(&spec.storage, false)?);
         let machine = Self::start(programs, own, spec, beginning).await?;

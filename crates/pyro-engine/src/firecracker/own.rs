@@ -94,7 +94,7 @@ impl Own {
         let directory =
             openat(CWD, &path, flags, Mode::empty()).map_err(|error| failed()(error.into()))?;
         let own = Self { path, lending, directory, run_as, held: Vec::new(), written: Vec::new() };
-        own.make_empty().map_err(EngineError::io("cannot make an empty drive"))?;
+        own.make_empty(EMPTY).map_err(EngineError::io("cannot make an empty drive"))?;
         Ok(own)
     }
 
@@ -107,8 +107,13 @@ impl Own {
         &self.path
     }
 
-    fn make_empty(&self) -> io::Result<()> {
-        let file = File::create_new(self.path.join(EMPTY))?;
+    /// Holds the place of a baseline for a machine that remembers having one.
+    pub(super) fn expect_baseline(&self) -> Result<()> {
+        self.make_empty(BASELINE).map_err(EngineError::io("cannot make an empty drive"))
+    }
+
+    fn make_empty(&self, name: &str) -> io::Result<()> {
+        let file = File::create_new(self.path.join(name))?;
         file.set_len(EMPTY_BYTES)?;
         file.set_permissions(PermissionsExt::from_mode(0o444))
     }
@@ -212,6 +217,10 @@ impl Own {
     /// Shows a process that runs already one more file, for reading only.
     pub(super) fn show(&self, name: &str, path: &Path) -> Result<()> {
         let failed = || EngineError::io(format!("cannot show {} to the machine", path.display()));
+        match rustix::fs::unlinkat(&self.directory, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(failed()(errno.into())),
+        }
         match linkat(CWD, path, &self.directory, name, AtFlags::empty()) {
             Ok(()) => {}
             Err(Errno::XDEV) => {
@@ -338,6 +347,7 @@ mod tests {
         fs::write(&file, "content").unwrap();
         own.lend_shared(ENVIRONMENT, &file).unwrap();
         own.lend_own(STORAGE, &file).unwrap();
+        own.expect_baseline().unwrap();
         own.show(BASELINE, &file).unwrap();
         for name in [ENVIRONMENT, STORAGE, BASELINE] {
             assert_eq!(fs::read(own.path().join(name)).unwrap(), b"content", "{name}");
