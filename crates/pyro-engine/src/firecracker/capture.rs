@@ -104,8 +104,10 @@ pub(super) async fn capture(
     });
     let Drafts { partial, disk } = drafts.await?;
     let begun = Instant::now();
-    if !*held {
-        subject.api.pause().await?;
+    if !*held && let Err(error) = subject.api.pause().await {
+        // It may yet stop.
+        let _ = subject.api.resume().await;
+        return Err(error);
     }
     let written = match scope {
         Scope::Disk => Ok(()),

@@ -73,8 +73,10 @@ pub(crate) async fn capture(
     let drafting = Arc::clone(&subject);
     let drafts = blocking(move || drafting.draft(scope, &path)).await?;
     let begun = Instant::now();
-    if !*held {
-        subject.monitor.stop().await?;
+    if !*held && let Err(error) = subject.monitor.stop().await {
+        // It may yet stop.
+        let _ = subject.monitor.go_on().await;
+        return Err(error);
     }
     let corrected = Arc::clone(&subject).correct(drafts).await;
     let mut pause = Duration::ZERO;

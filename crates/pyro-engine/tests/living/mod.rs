@@ -24,7 +24,8 @@ pub(crate) struct Copy {
     pub(crate) client: Client,
 }
 
-/// How much its memory is filled with, beside what is there anyway.
+/// How much its memory is filled with, beside what is there anyway. `PYRO_TEST_DIRTY_MIB` says
+/// otherwise.
 const DIRTY_MIB: &str = "60";
 
 const SERVER: &str = r#"
@@ -48,14 +49,15 @@ print(client.recv(64).decode())'"#;
 /// Starts a counter, a server that knows a random number, and a command that is connected to its host
 /// while it runs; fills memory, and leaves a file in the page cache.
 pub(crate) async fn bring_to_life(client: &mut Client) -> (Life, impl Sized + use<>) {
+    let dirty_mib = std::env::var("PYRO_TEST_DIRTY_MIB").unwrap_or(DIRTY_MIB.to_owned());
     output(
         client,
         &format!(
-            "cat > /dev/shm/server.py <<'END'\n{SERVER}END\n\
+            "mount -o remount,size=80% /dev/shm; cat > /dev/shm/server.py <<'END'\n{SERVER}END\n\
              setsid python3 /dev/shm/server.py < /dev/null > /dev/null 2>&1 &\n\
              (i=0; while i=$((i+1)); do echo $i > /dev/shm/count.new; \
              mv /dev/shm/count.new /dev/shm/count; sleep 0.05; done) > /dev/null 2>&1 &\n\
-             head -c {DIRTY_MIB}M /dev/urandom > /dev/shm/big\n\
+             head -c {dirty_mib}M /dev/urandom > /dev/shm/big\n\
              while [ ! -S /dev/shm/server ]; do sleep 0.1; done\n\
              echo not synced > /root/fresh"
         ),
