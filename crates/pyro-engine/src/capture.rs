@@ -96,7 +96,8 @@ pub(crate) fn recover_storage(engine: EngineKind, capture: &Path, storage: &Path
     let beside = partial::beside(storage).map_err(failed())?;
     let made = || -> io::Result<()> {
         let _ = fs::remove_file(&beside);
-        let to = File::options().read(true).write(true).create_new(true).mode(0o600).open(&beside)?;
+        let to =
+            File::options().read(true).write(true).create_new(true).mode(0o600).open(&beside)?;
         copy_verified(&from, &to, &manifest.disk)?;
         if storage.exists() {
             // Or a power cut could leave neither.

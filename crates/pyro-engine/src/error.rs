@@ -166,11 +166,9 @@ impl From<EngineError> for Error {
             EngineError::Template { said } => Self::new(ErrorCode::Damaged, message)
                 .with_cause(said)
                 .with_hint("`pyro prepare` makes it anew"),
-            EngineError::Capture { said } => {
-                Self::new(ErrorCode::Damaged, message).with_cause(said).with_hint(
-                    "nothing was changed; other captures of the workspace are not affected",
-                )
-            }
+            EngineError::Capture { said } => Self::new(ErrorCode::Damaged, message)
+                .with_cause(said)
+                .with_hint("nothing was changed; other captures of the workspace are not affected"),
             EngineError::Misfit { said } => Self::new(ErrorCode::Unsupported, message)
                 .with_cause(said)
                 .with_hint("its disk alone can be restored wherever its engine runs"),

@@ -8,7 +8,7 @@
 mod capture;
 mod console;
 pub mod container;
-mod disk;
+pub mod disk;
 mod ending;
 mod error;
 mod files;

@@ -382,7 +382,12 @@ async fn capture_and_go_on(
     client
 }
 
-async fn lives_on_in_copies(lab: &Lab, engine: &dyn Engine, machine: Box<dyn Machine>, mut client: Client) {
+async fn lives_on_in_copies(
+    lab: &Lab,
+    engine: &dyn Engine,
+    machine: Box<dyn Machine>,
+    mut client: Client,
+) {
     let (life, _held) = living::bring_to_life(&mut client).await;
     let capture = lab.path("capture");
     let mut client = capture_and_go_on(&*machine, client, &capture, 9).await;

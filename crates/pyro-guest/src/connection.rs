@@ -27,7 +27,8 @@ impl Connection {
         Watched { stream, connection: self.clone() }
     }
 
-    fn lose(&self) {
+    /// Its end was noticed by other means.
+    pub(crate) fn lose(&self) {
         self.0.store(true, Ordering::SeqCst);
     }
 }

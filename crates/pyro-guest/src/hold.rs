@@ -46,7 +46,8 @@ impl Holds {
     fn hold(&self) -> io::Result<()> {
         let cgroups = self.0.cgroups.as_ref().ok_or(io::ErrorKind::Unsupported)?;
         let mut state = self.state();
-        if state.calls == 0 && !state.until_adopted
+        if state.calls == 0
+            && !state.until_adopted
             && let Err(error) = cgroups.freeze()
         {
             self.thaw();

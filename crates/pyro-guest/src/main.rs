@@ -81,11 +81,17 @@ async fn serve(machine: boot::Machine) -> ! {
         };
         let connection = Connection::default();
         let stream = connection.watch(stream);
+        let lost = async {
+            transport.lost().await;
+            // Known before the calls are dropped with what serves them.
+            connection.lose();
+        };
         tokio::select! {
-            result = pyro_wire::serve(stream, agent.over(connection)) => if let Err(error) = result {
+            result = pyro_wire::serve(stream, agent.over(connection.clone())) => if let Err(error) = result {
                 log::line(&format!("the host's connection failed: {error}"));
             },
             () = agent.power_off_due() => {}
+            () = lost => {}
         }
         if agent.is_shut_down() {
             transport.power_off();

@@ -7,8 +7,7 @@ use std::time::Duration;
 use pyro_wire::v1::agent_server::Agent;
 use pyro_wire::v1::{
     AdoptReply, AdoptRequest, ExecInput, FileChunk, FreezeRequest, HoldRequest, PingReply,
-    PingRequest,
-    ReadFileRequest, SetClockReply, SetClockRequest, ShutdownReply, ShutdownRequest,
+    PingRequest, ReadFileRequest, SetClockReply, SetClockRequest, ShutdownReply, ShutdownRequest,
     WriteFileInput, WriteFileReply,
 };
 use tokio::sync::Notify;
@@ -122,7 +121,8 @@ impl Agent for AgentService {
         let reply = tokio::task::spawn_blocking(adopted)
             .await
             .map_err(|error| Status::internal(error.to_string()))??;
-        let _ = self.shared.stage.compare_exchange(BOOTED, ADOPTED, Ordering::SeqCst, Ordering::SeqCst);
+        let _ =
+            self.shared.stage.compare_exchange(BOOTED, ADOPTED, Ordering::SeqCst, Ordering::SeqCst);
         Ok(Response::new(reply))
     }
 
@@ -150,7 +150,9 @@ impl Agent for AgentService {
         request: Request<Streaming<ExecInput>>,
     ) -> Result<Response<Self::ExecStream>, Status> {
         self.check_adopted()?;
-        Ok(Response::new(self.shared.commands.run(request.into_inner(), self.connection.clone()).await?))
+        Ok(Response::new(
+            self.shared.commands.run(request.into_inner(), self.connection.clone()).await?,
+        ))
     }
 
     type FreezeStream = FreezeStream;
@@ -201,7 +203,8 @@ impl Agent for AgentService {
         // On its own, so that a host that hangs up meanwhile does not leave it half done.
         let this = self.clone();
         let work = tokio::spawn(async move {
-            let result = shutdown::shut_down(&this.shared.reaper, this.shared.disk.clone(), grace).await;
+            let result =
+                shutdown::shut_down(&this.shared.reaper, this.shared.disk.clone(), grace).await;
             this.shared.stage.store(ENDED, Ordering::SeqCst);
             this.shared.ended.notify_one();
             result

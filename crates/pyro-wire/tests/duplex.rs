@@ -8,9 +8,9 @@ use futures_util::Stream;
 use pyro_wire::v1::agent_server::Agent;
 use pyro_wire::v1::exec_output::Output;
 use pyro_wire::v1::{
-    AdoptReply, AdoptRequest, ExecInput, ExecOutput, FileChunk, FreezeReply, FreezeRequest, HoldReply, HoldRequest,
-    PingReply, PingRequest, ReadFileRequest, SetClockReply, SetClockRequest, ShutdownReply,
-    ShutdownRequest, WriteFileInput, WriteFileReply,
+    AdoptReply, AdoptRequest, ExecInput, ExecOutput, FileChunk, FreezeReply, FreezeRequest,
+    HoldReply, HoldRequest, PingReply, PingRequest, ReadFileRequest, SetClockReply,
+    SetClockRequest, ShutdownReply, ShutdownRequest, WriteFileInput, WriteFileReply,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;

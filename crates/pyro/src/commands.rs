@@ -1,5 +1,6 @@
 //! One function for each command.
 
+mod disk;
 mod doctor;
 mod environment;
 mod exec;
@@ -12,6 +13,7 @@ mod workspace;
 use std::path::PathBuf;
 
 use clap::CommandFactory as _;
+use pyro_contract::diff::DiffRequest;
 use pyro_contract::{Error, Result};
 use pyro_workspace::Pyro;
 
@@ -51,13 +53,26 @@ pub(crate) async fn dispatch(command: Command, ui: &Ui) -> Result<u8> {
             WorkspaceCommand::Exec { workspace, exec } => {
                 exec::in_workspace(&pyro, &workspace, exec, ui).await
             }
-            WorkspaceCommand::Diff { workspace, stat, name_only, nul, output } => {
+            WorkspaceCommand::Diff {
+                workspace,
+                stat,
+                name_only,
+                nul,
+                output,
+                patch,
+                max_patch_bytes,
+            } => {
+                if ui.json() && output.is_none() {
+                    let request = DiffRequest { workspace, patch, max_patch_bytes };
+                    return review::diff_document(&pyro, &request, ui).await;
+                }
                 let form = review::DiffForm::new(stat, name_only, nul, output);
                 review::diff(&pyro, &workspace, form, ui).await
             }
             WorkspaceCommand::Export { workspace, path, output, force } => {
                 review::export(&pyro, &workspace, path, output, force, ui).await
             }
+            WorkspaceCommand::Disk(command) => disk::run(&pyro, command, ui).await,
             other => workspace::run(&pyro, other, ui).await,
         },
         Command::Supervise(_)

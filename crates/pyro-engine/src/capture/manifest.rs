@@ -60,7 +60,10 @@ impl Manifest {
             .map_err(|error| EngineError::Capture { said: format!("its {MANIFEST}: {error}") })?;
         if (manifest.version, manifest.engine) != (VERSION, engine) {
             return Err(EngineError::Misfit {
-                said: format!("it is of the {} engine, version {}", manifest.engine, manifest.version),
+                said: format!(
+                    "it is of the {} engine, version {}",
+                    manifest.engine, manifest.version
+                ),
             });
         }
         Ok(manifest)

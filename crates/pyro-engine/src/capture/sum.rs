@@ -36,7 +36,11 @@ impl Sum {
         if *self == seen {
             return Ok(());
         }
-        let why = if self.length == seen.length { "its checksum is wrong" } else { "its length is wrong" };
+        let why = if self.length == seen.length {
+            "its checksum is wrong"
+        } else {
+            "its length is wrong"
+        };
         Err(io::Error::new(io::ErrorKind::InvalidData, why))
     }
 }

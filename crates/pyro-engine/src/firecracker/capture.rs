@@ -29,8 +29,8 @@ use super::machine::{FirecrackerMachine, Programs};
 use super::own::{self, Own};
 use super::template::{self, Files};
 use crate::capture::{
-    self, Captured, Disk, Manifest, MemoryPart, Partial, Scope, Sum, blocking, draft, overlay, part,
-    unusable, unwritten,
+    self, Captured, Disk, Manifest, MemoryPart, Partial, Scope, Sum, blocking, draft, overlay,
+    part, unusable, unwritten,
 };
 use crate::{EngineError, MachineSpec, Result};
 

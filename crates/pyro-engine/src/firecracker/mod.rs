@@ -196,7 +196,8 @@ impl Engine for FirecrackerEngine {
 
     async fn recover_storage(&self, capture: &Path, storage: &Path) -> Result<()> {
         let (capture, storage) = (capture.to_owned(), storage.to_owned());
-        blocking(move || captures::recover_storage(EngineKind::Firecracker, &capture, &storage)).await
+        blocking(move || captures::recover_storage(EngineKind::Firecracker, &capture, &storage))
+            .await
     }
 
     async fn recover(&self, capture: &Path, spec: &MachineSpec) -> Result<Box<dyn Machine>> {

@@ -30,7 +30,7 @@ use super::ram::{Origin, Ram};
 use super::{Maker, memory, template};
 use crate::capture::{
     self, Captured, Disk, Manifest, MemoryPart, PAGE, PageSet, Partial, Scope, Sum, Summing,
-    blocking, correct, copy_verified, draft, part, unusable, unwritten,
+    blocking, copy_verified, correct, draft, part, unusable, unwritten,
 };
 use crate::{EngineError, MachineSpec, Result, packed};
 
@@ -135,12 +135,7 @@ impl Subject {
         .await
     }
 
-    fn publish(
-        &self,
-        drafts: Drafts,
-        pages: Option<PageSet>,
-        pause: Duration,
-    ) -> Result<Captured> {
+    fn publish(&self, drafts: Drafts, pages: Option<PageSet>, pause: Duration) -> Result<Captured> {
         let Drafts { partial, disk, memory } = drafts;
         let memory = match (memory, pages) {
             (Some(content), Some(pages)) => Some(self.describe(&partial, &content, &pages)?),
@@ -206,7 +201,8 @@ fn take(capture: &Path, known: &MemoryPart) -> Result<Beginning> {
             .map_err(|error| unusable(name, error, EngineError::io("cannot read the capture")))?;
         Ok(file)
     };
-    let failed = |name| move |error| unusable(name, error, EngineError::io("cannot take the capture"));
+    let failed =
+        |name| move |error| unusable(name, error, EngineError::io("cannot take the capture"));
     let mut state = sound(STATE, &known.state)?;
     let state = state.rewind().and_then(|()| memory::sealed(&mut state)).map_err(failed(STATE))?;
     let base = if known.based { Some(part(capture, BASE)?) } else { None };
@@ -229,7 +225,8 @@ fn take(capture: &Path, known: &MemoryPart) -> Result<Beginning> {
         }
         None => copy_verified(&content, memory, &known.content),
     };
-    let memory = memory::attach(&capture.join(HOLDER), known.mem_mib, fill).map_err(failed(MEMORY))?;
+    let memory =
+        memory::attach(&capture.join(HOLDER), known.mem_mib, fill).map_err(failed(MEMORY))?;
     Ok(Beginning::Recover { memory, state, origin: Origin { base, differs } })
 }
 

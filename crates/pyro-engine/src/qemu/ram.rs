@@ -145,12 +145,15 @@ fn find(maps: &str, file: &fs::Metadata) -> io::Result<u64> {
     for line in maps.lines() {
         let mut fields = line.split_ascii_whitespace();
         let (range, _rights, offset) = (fields.next(), fields.next(), fields.next());
-        let (Some((from, to)), Some(offset)) = (range.and_then(|range| range.split_once('-')), offset)
+        let (Some((from, to)), Some(offset)) =
+            (range.and_then(|range| range.split_once('-')), offset)
         else {
             continue;
         };
         let hex = |digits: &str| u64::from_str_radix(digits, 16).ok();
-        let (Some(from), Some(to), Some(offset)) = (hex(from), hex(to), hex(offset)) else { continue };
+        let (Some(from), Some(to), Some(offset)) = (hex(from), hex(to), hex(offset)) else {
+            continue;
+        };
         let is_memfd = line.contains(" /memfd:memory");
         if !is_memfd || fields.nth(1).and_then(|inode| inode.parse().ok()) != Some(file.ino()) {
             continue;

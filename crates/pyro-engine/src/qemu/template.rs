@@ -128,8 +128,7 @@ pub(crate) async fn restore(
             // What is captured of the machine would not fit the base.
             return Err(EngineError::Template { said: "it was replaced meanwhile".to_owned() });
         }
-        let origin =
-            Origin { base: Some(base), differs: PageSet::none(u64::from(mem_mib) << 20) };
+        let origin = Origin { base: Some(base), differs: PageSet::none(u64::from(mem_mib) << 20) };
         Ok(Beginning::Restore { memory, state, origin })
     };
     let taken = tokio::task::spawn_blocking(take).await;

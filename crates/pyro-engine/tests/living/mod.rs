@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use pyro_engine::{Captured, Engine, Machine, MachineSpec, Scope};
 use pyro_contract::diff::FileKind;
+use pyro_engine::{Captured, Engine, Machine, MachineSpec, Scope};
 use pyro_layers::{Layer, Node};
 use pyro_wire::v1::{AdoptRequest, ExecInput, ExecStart, HoldRequest, SetClockRequest};
 use tokio::sync::mpsc;
@@ -121,12 +121,7 @@ pub(crate) async fn capture_held(
     captured
 }
 
-pub(crate) async fn copy_of(
-    lab: &Lab,
-    engine: &dyn Engine,
-    capture: &Path,
-    number: usize,
-) -> Copy {
+pub(crate) async fn copy_of(lab: &Lab, engine: &dyn Engine, capture: &Path, number: usize) -> Copy {
     let at = |name: &str| lab.path(&format!("{name}-{number}"));
     std::fs::create_dir(at("run")).unwrap();
     let begun = Instant::now();

@@ -99,7 +99,8 @@ impl Cgroups {
             if left.is_zero() {
                 return Err(std::io::ErrorKind::TimedOut.into());
             }
-            let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+            let left =
+                Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
             // The kernel reports a change of the file as an exception.
             poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&left))?;
         }

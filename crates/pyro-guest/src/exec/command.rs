@@ -40,12 +40,7 @@ enum Listener {
 }
 
 /// Runs what `start` says and reports to the call; returns when the command is over.
-pub(crate) async fn run(
-    reaper: &Reaper,
-    cgroups: Option<&Cgroups>,
-    start: ExecStart,
-    call: Call,
-) {
+pub(crate) async fn run(reaper: &Reaper, cgroups: Option<&Cgroups>, start: ExecStart, call: Call) {
     let cgroup = cgroups.and_then(|all| match all.create() {
         Ok(cgroup) => Some(cgroup),
         Err(error) => {
@@ -111,13 +106,7 @@ impl Tree {
 }
 
 /// Passes output on until the main process has ended, then says how it did.
-async fn attend(
-    tree: Tree,
-    plan: &Plan,
-    child: Child,
-    clock: Clock,
-    call: Call,
-) {
+async fn attend(tree: Tree, plan: &Plan, child: Child, clock: Clock, call: Call) {
     let Call { input, replies, connection } = call;
     let replies = &replies;
     let Child { pid, mut ended, stdin, stdout, stderr, mut outcome } = child;
