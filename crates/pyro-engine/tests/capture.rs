@@ -384,7 +384,7 @@ fn written_disk(path: &Path) {
     let disk = File::create_new(path).unwrap();
     disk.set_len(200 << 20).unwrap();
     for at in 0..20_u64 {
-        disk.write_all_at(&vec![at as u8 + 1; 1 << 20], at * 10 << 20).unwrap();
+        disk.write_all_at(&vec![at as u8 + 1; 1 << 20], (at * 10) << 20).unwrap();
     }
 }
 

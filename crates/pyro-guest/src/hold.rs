@@ -28,9 +28,9 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    calls: u32,
-    /// A call that held them was lost.
-    until_adopted: bool,
+    /// Who holds them. One whose connection is lost does so until the machine is adopted.
+    holders: Vec<(u64, Connection)>,
+    next: u64,
 }
 
 impl Holds {
@@ -42,44 +42,40 @@ impl Holds {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Blocks until they stand still.
-    fn hold(&self) -> io::Result<()> {
+    /// Blocks until they stand still; the number of this holder.
+    fn hold(&self, connection: &Connection) -> io::Result<u64> {
         let cgroups = self.0.cgroups.as_ref().ok_or(io::ErrorKind::Unsupported)?;
         let mut state = self.state();
-        if state.calls == 0
-            && !state.until_adopted
+        if state.holders.is_empty()
             && let Err(error) = cgroups.freeze()
         {
             self.thaw();
             return Err(error);
         }
-        state.calls += 1;
-        Ok(())
+        let number = state.next;
+        state.next += 1;
+        state.holders.push((number, connection.clone()));
+        Ok(number)
     }
 
-    fn release(&self, lost: bool) {
+    /// Those stay that `keeps`; if none is left, the commands go on.
+    fn retain(&self, keeps: impl Fn(u64, &Connection) -> bool) {
         let mut state = self.state();
-        state.calls = state.calls.saturating_sub(1);
-        state.until_adopted |= lost;
-        if state.calls == 0 && !state.until_adopted {
+        let before = state.holders.len();
+        state.holders.retain(|(number, connection)| keeps(*number, connection));
+        if before > 0 && state.holders.is_empty() {
             self.thaw();
         }
     }
 
     /// The machine is unique, and knows the time.
     pub(crate) fn go_on(&self) {
-        let mut state = self.state();
-        if std::mem::take(&mut state.until_adopted) && state.calls == 0 {
-            self.thaw();
-        }
+        self.retain(|_, connection| !connection.is_lost());
     }
 
     /// The machine ends, whoever holds it.
     pub(crate) fn give_up(&self) {
-        let state = self.state();
-        if state.calls > 0 || state.until_adopted {
-            self.thaw();
-        }
+        self.retain(|_, _| false);
     }
 
     fn thaw(&self) {
@@ -93,15 +89,15 @@ impl Holds {
 pub(crate) struct HoldStream {
     answered: bool,
     holds: Holds,
-    connection: Connection,
+    number: u64,
 }
 
 impl HoldStream {
     pub(crate) async fn begin(holds: Holds, connection: Connection) -> Result<Self, Status> {
         // Should the call be dropped meanwhile, the result is dropped where it is made.
         let holding = move || {
-            holds.hold()?;
-            Ok(Self { answered: false, holds, connection })
+            let number = holds.hold(&connection)?;
+            Ok(Self { answered: false, holds, number })
         };
         match tokio::task::spawn_blocking(holding).await {
             Ok(Ok(held)) => Ok(held),
@@ -116,7 +112,7 @@ impl HoldStream {
 
 impl Drop for HoldStream {
     fn drop(&mut self) {
-        self.holds.release(self.connection.is_lost());
+        self.holds.retain(|number, connection| number != self.number || connection.is_lost());
     }
 }
 
