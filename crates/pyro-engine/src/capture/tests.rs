@@ -69,6 +69,22 @@ proptest! {
     }
 }
 
+/// Larger than what one processor takes at a time.
+#[test]
+fn a_large_draft_is_corrected_where_its_blocks_meet() {
+    let (original, copy) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+    for file in [&original, &copy] {
+        file.set_len((40 << 20) + 3).unwrap();
+    }
+    write(&original, &[(0, 1, 17 << 20), (30 << 20, 2, 1 << 20)]);
+    draft(&original, &copy).unwrap();
+    write(&original, &[((8 << 20) - 5, 3, 10), ((24 << 20) - 1, 4, 3), ((40 << 20) + 2, 5, 1)]);
+    punch(&original, 15 << 20, 2 << 20);
+    punch(&original, 30 << 20, 1 << 20);
+    correct(&original, &copy).unwrap();
+    assert!(content(&copy) == content(&original));
+}
+
 #[test]
 fn zeroes_and_holes_of_a_disk_take_no_space() {
     let temp = tempfile::tempdir().unwrap();

@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
 use rustix::io::Errno;
@@ -14,6 +15,12 @@ pub(crate) const PAGE: usize = 4096;
 
 /// Small enough for a processor's cache.
 const BUFFER: usize = 256 * 1024;
+
+/// What one processor takes at a time.
+const BLOCK: u64 = 8 << 20;
+
+/// More than these only wait for memory.
+const WORKERS_MAX: usize = 8;
 
 /// Bytes from `start` up to `end`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,11 +69,20 @@ impl Original for File {
 /// Calls `work` with each piece that may hold something, and where it is.
 pub(crate) fn each_piece(
     original: &impl Original,
+    work: impl FnMut(u64, &[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    each_piece_in(original, Extent { start: 0, end: original.length()? }, work)
+}
+
+fn each_piece_in(
+    original: &impl Original,
+    within: Extent,
     mut work: impl FnMut(u64, &[u8]) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
-    let mut at = 0;
-    while let Some(Extent { mut start, end }) = original.next(at)? {
+    let mut at = within.start;
+    while let Some(extent) = original.next(at)?.filter(|extent| extent.start < within.end) {
+        let (mut start, end) = (extent.start, extent.end.min(within.end));
         while start < end {
             let piece = &mut buffer[..piece(start, end)];
             original.read(piece, start)?;
@@ -90,11 +106,33 @@ pub(crate) fn overlay(original: &impl Original, copy: &File) -> io::Result<()> {
     each_piece(original, |at, piece| copy.write_all_at(piece, at))
 }
 
-/// Makes `copy`, a draft of the original, what the original is.
-pub(crate) fn correct(original: &impl Original, copy: &File) -> io::Result<()> {
+/// Makes `copy`, a draft of the original, what the original is. Somebody is held still for it, so it
+/// takes all the processors that help.
+pub(crate) fn correct(original: &(impl Original + Sync), copy: &File) -> io::Result<()> {
+    let (length, next) = (original.length()?, AtomicU64::new(0));
+    let work = || loop {
+        let start = next.fetch_add(BLOCK, Ordering::Relaxed);
+        if start >= length {
+            return Ok(());
+        }
+        correct_block(original, copy, Extent { start, end: (start + BLOCK).min(length) })?;
+    };
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
+    std::thread::scope(|scope| {
+        let helper = || std::thread::Builder::new().name("capture".into());
+        // One that cannot be had is no reason not to go on.
+        let helpers: Vec<_> =
+            (1..workers).filter_map(|_| helper().spawn_scoped(scope, work).ok()).collect();
+        let own = work();
+        let died = |_| Err(io::Error::other("a thread died"));
+        helpers.into_iter().map(|helper| helper.join().unwrap_or_else(died)).fold(own, Result::and)
+    })
+}
+
+fn correct_block(original: &impl Original, copy: &File, block: Extent) -> io::Result<()> {
     let mut before = vec![0; BUFFER];
-    let mut next = 0;
-    each_piece(original, |at, piece| {
+    let mut next = block.start;
+    each_piece_in(original, block, |at, piece| {
         clear(copy, next, at)?;
         next = at + piece.len() as u64;
         let before = &mut before[..piece.len()];
@@ -105,7 +143,7 @@ pub(crate) fn correct(original: &impl Original, copy: &File) -> io::Result<()> {
             |from, run| copy.write_all_at(run, at + from),
         )
     })?;
-    clear(copy, next, original.length()?)
+    clear(copy, next, block.end)
 }
 
 /// What was there when the draft was made and is a hole by now.
@@ -143,8 +181,10 @@ pub(crate) fn each_run(
     }
 }
 
+/// Comparing two memories is faster than looking at each byte of one.
 pub(crate) fn is_content(page: &[u8]) -> bool {
-    page.iter().any(|byte| *byte != 0)
+    const ZEROES: [u8; PAGE] = [0; PAGE];
+    page != &ZEROES[..page.len()]
 }
 
 fn piece(start: u64, end: u64) -> usize {

@@ -10,12 +10,14 @@ use pyro_wire::v1::{AdoptRequest, ExecInput, ExecStart, HoldRequest, SetClockReq
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::lab::{Client, Lab, output, start};
+use super::lab::{Client, Lab, output, say, start};
 
 /// What is known of it.
 pub(crate) struct Life {
     token: String,
     sum: String,
+    /// The id of the request that is under way.
+    request_id: String,
 }
 
 /// A copy of it.
@@ -63,19 +65,20 @@ pub(crate) async fn bring_to_life(client: &mut Client) -> (Life, impl Sized + us
         ),
     )
     .await;
-    let (say, said) = mpsc::channel(1);
+    let (input, said) = mpsc::channel(1);
     let connected = ExecStart { stdin: true, ..start("exec -a connected cat; sleep 4545") };
+    let request_id = connected.request_id.clone();
     let argv = ["bash", "-c", "echo up; exec -a connected cat > /dev/shm/cat"];
     let argv = argv.map(|text| text.as_bytes().to_vec().into()).to_vec();
-    let input = pyro_wire::v1::exec_input::Input::Start(ExecStart { argv, ..connected });
-    say.send(ExecInput { input: Some(input) }).await.unwrap();
+    let begin = pyro_wire::v1::exec_input::Input::Start(ExecStart { argv, ..connected });
+    input.send(ExecInput { input: Some(begin) }).await.unwrap();
     let mut stream = client.exec(ReceiverStream::new(said)).await.unwrap().into_inner();
     stream.message().await.unwrap();
     stream.message().await.unwrap();
     let token = output(client, ASK).await;
     assert_eq!(token.trim().len(), 32, "{token}");
     let sum = output(client, "sha1sum < /dev/shm/big").await;
-    (Life { token, sum }, (say, stream))
+    (Life { token, sum, request_id }, (input, stream))
 }
 
 /// It goes on, and is the same.
@@ -88,6 +91,9 @@ pub(crate) async fn assert_lives(client: &mut Client, life: &Life) {
     assert_eq!(output(client, "sha1sum < /dev/shm/big").await, life.sum);
     assert_eq!(output(client, "cat /root/fresh").await, "not synced\n");
     output(client, "pgrep -x connected || pgrep -f ^connected").await;
+    let request_id = life.request_id.clone();
+    let replayed = client.exec(say(ExecStart { request_id, ..start("true") })).await;
+    assert_eq!(replayed.unwrap_err().code(), tonic::Code::AlreadyExists);
     let begun = Instant::now();
     while count(client).await <= before {
         assert!(begun.elapsed() < Duration::from_secs(20), "its counter stands still");
