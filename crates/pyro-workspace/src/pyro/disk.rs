@@ -231,8 +231,13 @@ impl Disk {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        let failed =
-            |error: &std::io::Error| Error::io(format!("cannot write {}", output.display()), error);
+        let failed = |error: &std::io::Error| {
+            let made = Error::io(format!("cannot write {}", output.display()), error);
+            if made.code == ErrorCode::NotFound {
+                return made.with_hint("make the directory that it is to be in first");
+            }
+            made
+        };
         // Dropped unless it is whole, it leaves nothing.
         let image = tempfile::Builder::new()
             .prefix(".pyro-disk-")
