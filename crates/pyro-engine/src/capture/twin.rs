@@ -110,12 +110,14 @@ pub(crate) fn overlay(original: &impl Original, copy: &File) -> io::Result<()> {
 /// takes all the processors that help.
 pub(crate) fn correct(original: &(impl Original + Sync), copy: &File) -> io::Result<()> {
     let (length, next) = (original.length()?, AtomicU64::new(0));
-    let work = || loop {
-        let start = next.fetch_add(BLOCK, Ordering::Relaxed);
-        if start >= length {
-            return Ok(());
+    let work = || -> io::Result<()> {
+        loop {
+            let start = next.fetch_add(BLOCK, Ordering::Relaxed);
+            if start >= length {
+                return Ok(());
+            }
+            correct_block(original, copy, Extent { start, end: (start + BLOCK).min(length) })?;
         }
-        correct_block(original, copy, Extent { start, end: (start + BLOCK).min(length) })?;
     };
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
     std::thread::scope(|scope| {
