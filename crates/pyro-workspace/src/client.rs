@@ -18,8 +18,10 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
+use crate::caller;
 use crate::home::WorkspaceDir;
 use crate::protocol::{
     Channel, EXEC, ExecCommand, ExecReport, FREEZE, FreezeReport, HOLD, Hold, HoldReport,
@@ -52,7 +54,7 @@ pub(crate) async fn usage(dir: &WorkspaceDir) -> Result<Option<Usage>> {
 pub(crate) async fn stop(dir: &WorkspaceDir, mode: StopMode) -> Result<()> {
     let asked = async {
         let (mut sender, _connection) = handshake(dir).await?;
-        send(&mut sender, Method::POST, STOP, &mode).await.map(drop)
+        send(&mut sender, dir, Method::POST, STOP, &mode).await.map(drop)
     };
     tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(gone()))
 }
@@ -232,8 +234,12 @@ async fn open_socket(dir: &WorkspaceDir, path: &str) -> Result<Socket> {
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_FRAME))
         .max_frame_size(Some(MAX_FRAME));
-    let url = format!("ws://workspace{path}");
-    tokio_tungstenite::client_async_with_config(url, stream, Some(config))
+    let mut request =
+        format!("ws://workspace{path}").into_client_request().map_err(|_| unexpected())?;
+    if let Some(name) = named(dir) {
+        request.headers_mut().insert(caller::HEADER, name);
+    }
+    tokio_tungstenite::client_async_with_config(request, stream, Some(config))
         .await
         .map(|(socket, _)| socket)
         .map_err(lost)
@@ -254,17 +260,22 @@ async fn handshake(dir: &WorkspaceDir) -> Result<(Sender, tokio::task::JoinHandl
 
 async fn send<T: Serialize>(
     sender: &mut Sender,
+    dir: &WorkspaceDir,
     method: Method,
     path: &str,
     body: &T,
 ) -> Result<Bytes> {
     let body = serde_json::to_vec(body)
         .map_err(|error| Error::new(ErrorCode::Internal, error.to_string()))?;
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(method)
         .uri(path)
         .header(hyper::header::HOST, "workspace")
-        .header(hyper::header::CONTENT_TYPE, "application/json")
+        .header(hyper::header::CONTENT_TYPE, "application/json");
+    if let Some(name) = named(dir) {
+        request = request.header(caller::HEADER, name);
+    }
+    let request = request
         .body(Full::new(Bytes::from(body)))
         .map_err(|error| Error::new(ErrorCode::Internal, error.to_string()))?;
     let response = sender.send_request(request).await.map_err(|_| gone())?;
@@ -282,8 +293,13 @@ async fn call<T: DeserializeOwned>(
     body: &impl Serialize,
 ) -> Result<T> {
     let (mut sender, _connection) = handshake(dir).await?;
-    let answer = send(&mut sender, method, path, body).await?;
+    let answer = send(&mut sender, dir, method, path, body).await?;
     serde_json::from_slice(&answer).map_err(|_| unexpected())
+}
+
+/// Who asks, for the journal.
+fn named(dir: &WorkspaceDir) -> Option<hyper::header::HeaderValue> {
+    dir.caller().name().and_then(|name| hyper::header::HeaderValue::from_str(name).ok())
 }
 
 /// Through the open directory: a socket's path may have only 107 bytes (unix(7)).

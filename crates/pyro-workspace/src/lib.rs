@@ -9,6 +9,7 @@
 //! Nothing here knows which door is asking, or which engine runs the machine.
 
 mod agent;
+mod caller;
 mod client;
 pub mod doctor;
 mod engines;
