@@ -6,7 +6,7 @@
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::{Deserialize, Serialize};
 
-use crate::diff::Diff;
+use crate::diff::{DiffRequest, WorkspaceDiff};
 use crate::environment::EnvironmentRef;
 use crate::exec::{ExecRequest, ExecResult, JournalCommand};
 use crate::name::WorkspaceRef;
@@ -235,7 +235,7 @@ operations! {
         "Run a command in a workspace.";
     "workspace_logs", ["workspace", "logs"], LogsRequest => Vec<JournalCommand>, Reads,
         "Show the commands that ran in a workspace, with their output.";
-    "workspace_diff", ["workspace", "diff"], OfWorkspace => Diff, Reads,
+    "workspace_diff", ["workspace", "diff"], DiffRequest => WorkspaceDiff, Reads,
         "Show what changed in /workspace since it was seeded.";
     "workspace_export", ["workspace", "export"], ExportRequest => Exported, Writes,
         "Copy a file or tree out of a workspace.";

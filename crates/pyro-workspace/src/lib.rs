@@ -16,6 +16,7 @@ mod engines;
 mod home;
 mod journal;
 mod lock;
+pub mod perform;
 mod possession;
 mod process;
 mod protocol;
@@ -32,6 +33,7 @@ mod watch;
 
 pub use client::{ExecEvent, ExecInput, ExecOutput, ExecSession};
 pub use home::Home;
+pub use perform::{Call, Collected};
 pub use pyro::{Ephemeral, Listing, Pyro};
 pub use review::{Detail, ExportTarget, Review};
 pub use settings::{Programs, Settings, Templates};

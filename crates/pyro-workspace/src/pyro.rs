@@ -2,6 +2,7 @@
 
 mod birth;
 mod create;
+mod environments;
 mod journal;
 mod keeper;
 mod prepare;
@@ -11,7 +12,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use pyro_contract::environment::{Digest, EnvironmentRef};
 use pyro_contract::exec::{ExecRequest, JournalCommand};
 use pyro_contract::journal::ClientName;
 use pyro_contract::name::{WorkspaceId, WorkspaceRef};
@@ -117,50 +117,9 @@ impl Pyro {
         &self.home
     }
 
-    /// The environment cache. Its methods block; call them off the async threads.
-    #[must_use]
-    pub fn environments(&self) -> &Arc<Store> {
-        &self.store
-    }
-
     /// Fetches the release of Firecracker that pyro works with, unless it is here.
     pub async fn setup_firecracker(&self, watch: &Watch) -> Result<InstalledProgram> {
         setup::firecracker(&self.home.programs(), watch).await
-    }
-
-    /// The environment, fetched first if it is not cached.
-    pub async fn environment(
-        &self,
-        reference: &EnvironmentRef,
-        watch: &Watch,
-    ) -> Result<Environment> {
-        let (store, reference, watch) = (Arc::clone(&self.store), reference.clone(), watch.clone());
-        blocking(move || Ok(store.pull(&reference, &watch)?)).await
-    }
-
-    /// The images that living workspaces stand on; [`Store::prune`] must keep them.
-    pub async fn environments_in_use(&self) -> Result<std::collections::BTreeSet<Digest>> {
-        let home = self.home.clone();
-        blocking(move || {
-            let _names = home.lock_names()?;
-            let mut digests = std::collections::BTreeSet::new();
-            for id in home.ids()? {
-                match reconcile::load(&home.workspace(&id)) {
-                    Ok(Some(record)) => {
-                        digests.extend([record.environment_digest, record.kernel_digest]);
-                    }
-                    Ok(None) => {}
-                    Err(error) => {
-                        return Err(error.with_hint(format!(
-                            "nothing was pruned, because it is unknown what {id} needs; repair or \
-                             delete it first"
-                        )));
-                    }
-                }
-            }
-            Ok(digests)
-        })
-        .await
     }
 
     /// All workspaces.

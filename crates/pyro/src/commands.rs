@@ -12,6 +12,7 @@ mod workspace;
 use std::path::PathBuf;
 
 use clap::CommandFactory as _;
+use pyro_contract::diff::DiffRequest;
 use pyro_contract::journal::ClientName;
 use pyro_contract::{Error, Result};
 use pyro_workspace::Pyro;
@@ -52,7 +53,19 @@ pub(crate) async fn dispatch(command: Command, ui: &Ui) -> Result<u8> {
             WorkspaceCommand::Exec { workspace, exec } => {
                 exec::in_workspace(&pyro, &workspace, exec, ui).await
             }
-            WorkspaceCommand::Diff { workspace, stat, name_only, nul, output } => {
+            WorkspaceCommand::Diff {
+                workspace,
+                stat,
+                name_only,
+                nul,
+                output,
+                patch,
+                max_patch_bytes,
+            } => {
+                if ui.json() && output.is_none() {
+                    let request = DiffRequest { workspace, patch, max_patch_bytes };
+                    return review::diff_document(&pyro, &request, ui).await;
+                }
                 let form = review::DiffForm::new(stat, name_only, nul, output);
                 review::diff(&pyro, &workspace, form, ui).await
             }
