@@ -163,6 +163,11 @@ impl WorkspaceDir {
         &self.path
     }
 
+    /// Whose directory it is.
+    pub(crate) fn id(&self) -> Result<WorkspaceId> {
+        self.path.file_name().unwrap_or_default().to_string_lossy().parse()
+    }
+
     /// Who is using it.
     pub(crate) fn caller(&self) -> &Caller {
         &self.caller

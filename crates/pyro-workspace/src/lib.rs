@@ -28,13 +28,15 @@ mod seed;
 mod settings;
 mod setup;
 pub mod supervisor;
+mod update;
 mod warm;
 mod watch;
 
 pub use client::{ExecEvent, ExecInput, ExecOutput, ExecSession};
 pub use home::Home;
+pub use journal::JournalBounds;
 pub use perform::{Call, Collected};
-pub use pyro::{Ephemeral, Listing, Pyro};
+pub use pyro::{Ephemeral, FollowFrom, Followed, Follower, Listing, Pyro};
 pub use review::{Detail, ExportTarget, Review};
 pub use settings::{Programs, Settings, Templates};
 pub use watch::{Interrupt, Watch};

@@ -14,6 +14,9 @@ pub(crate) const STOP: &str = "/v1/stop";
 pub(crate) const HOLD: &str = "/v1/hold";
 pub(crate) const EXEC: &str = "/v1/exec";
 pub(crate) const FREEZE: &str = "/v1/freeze";
+pub(crate) const FOLLOW: &str = "/v1/follow";
+pub(crate) const UPDATE: &str = "/v1/update";
+pub(crate) const SIGNAL: &str = "/v1/signal";
 
 /// The largest frame either side sends or takes.
 pub(crate) const MAX_FRAME: usize = 1 << 20;
@@ -104,6 +107,29 @@ pub(crate) enum Hold {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum HoldReport {
+    Done,
+    Failed(Error),
+}
+
+/// What became of an update.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum UpdateReport {
+    Done,
+    Failed(Error),
+}
+
+/// A signal for a command, whoever started it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SignalOrder {
+    pub(crate) sequence: u64,
+    pub(crate) signal: i32,
+}
+
+/// What became of it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SignalReport {
     Done,
     Failed(Error),
 }

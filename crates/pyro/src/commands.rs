@@ -3,6 +3,7 @@
 mod doctor;
 mod environment;
 mod exec;
+mod journal;
 mod prepare;
 mod review;
 mod setup;

@@ -39,7 +39,11 @@ fn main() -> ExitCode {
     let failed = match cli.command {
         Command::Run(_) => FAILED_AROUND_COMMAND,
         Command::Workspace(ref command)
-            if matches!(**command, cli::WorkspaceCommand::Exec { .. }) =>
+            if matches!(
+                **command,
+                cli::WorkspaceCommand::Exec { .. }
+                    | cli::WorkspaceCommand::Command(cli::CommandCommand::Wait { .. })
+            ) =>
         {
             FAILED_AROUND_COMMAND
         }

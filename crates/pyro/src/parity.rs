@@ -19,12 +19,15 @@ const OTHERWISE: &[(&str, &[&str])] = &[
 ];
 
 /// Arguments about how a result is shown or where it goes, which other doors leave to the caller.
-const SHOWING: &[&str] = &["id_only", "stat", "name_only", "nul", "output"];
+const SHOWING: &[&str] = &["follow", "id_only", "stat", "name_only", "nul", "output"];
 
 /// What no door can offer with this operation, and why.
 const REFUSED: &[(&str, &str)] = &[
     // The workspace is deleted as soon as its one command ends.
     ("run", "detach"),
+    // The one command may take what its machine may.
+    ("run", "memory_mib"),
+    ("run", "cpu_percent"),
 ];
 
 #[test]

@@ -45,6 +45,8 @@ pub(crate) struct Plan {
     pub(crate) env: Vec<(OsString, OsString)>,
     pub(crate) user: User,
     pub(crate) stdin: bool,
+    /// How many files each process may have open, if that was said.
+    pub(crate) open_files: Option<u64>,
 }
 
 impl Plan {
@@ -65,7 +67,9 @@ impl Plan {
         let cwd = working_directory(&start.cwd)?;
         let path = env.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_os_str());
         let program = find_program(&argv[0], path.unwrap_or(OsStr::new(PATH)), &cwd)?;
-        Ok(Self { program, argv, cwd, env, user, stdin: start.stdin })
+        let open_files = start.limits.map_or(0, |limits| limits.open_file_count);
+        let open_files = (open_files > 0).then_some(u64::from(open_files));
+        Ok(Self { program, argv, cwd, env, user, stdin: start.stdin, open_files })
     }
 }
 

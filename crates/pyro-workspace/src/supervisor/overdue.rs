@@ -59,6 +59,7 @@ impl<'a> Overdue<'a> {
             signal: Some(rustix::process::Signal::KILL.as_raw()),
             timed_out: true,
             oom_killed: false,
+            limits_hit: Vec::new(),
             duration_ms: u64::try_from(self.so_far().as_millis()).unwrap_or(u64::MAX),
         }
     }

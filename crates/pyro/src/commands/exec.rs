@@ -19,16 +19,19 @@ pub(super) async fn run_once(pyro: &Pyro, args: RunArgs, ui: &Ui) -> Result<u8> 
         user: args.user,
         timeout_seconds: args.timeout_seconds,
         stdin: ui.passes_stdin(),
+        shell: args.shell,
+        max_output_bytes: args.max_output_bytes,
         ..ExecRequest::new(args.argv)
     };
     request.validate()?;
+    let cap = request.output_cap();
     let create = create_request(args.machine)?;
     let bar = ui.progress();
     let created = pyro.create_ephemeral(create, &bar.watch()).await;
     bar.finish();
     let workspace = created?;
     ui.note_isolation(&workspace.status);
-    let ended = async { follow(workspace.exec(&request).await?, ui).await }.await;
+    let ended = async { follow(workspace.exec(&request).await?, (cap, false), ui).await }.await;
     workspace.end().await;
     ended
 }
@@ -46,6 +49,9 @@ pub(super) async fn in_workspace(
         timeout_seconds: args.timeout_seconds,
         stdin: !args.detach && ui.passes_stdin(),
         detach: args.detach,
+        shell: args.shell,
+        limits: args.limits.limits(),
+        max_output_bytes: args.max_output_bytes,
         ..ExecRequest::new(args.argv)
     };
     let session = pyro.exec(workspace, &request).await?;
@@ -53,21 +59,25 @@ pub(super) async fn in_workspace(
         let sequence = session.sequence;
         if ui.json() {
             ui.print_json(&serde_json::json!({ "sequence": sequence }))?;
+        } else if args.id_only {
+            write_stdout(format!("{sequence}\n").as_bytes())?;
         } else {
             ui.note(&format!(
-                "command {sequence} runs on; `pyro workspace logs {}` shows its output",
+                "command {sequence} runs on; `pyro workspace logs {} --sequence {sequence} --follow` \
+                 shows its output",
                 workspace.as_str()
             ));
         }
         return Ok(0);
     }
-    follow(session, ui).await
+    follow(session, (request.output_cap(), true), ui).await
 }
 
-/// Carries a command's streams until it ends.
-async fn follow(session: ExecSession, ui: &Ui) -> Result<u8> {
-    let ExecSession { mut output, input, .. } = session;
-    let mut collected = Collected::default();
+/// Carries a command's streams until it ends. With `--json` so many bytes of them are held; whether
+/// the rest can be had later depends on whether the workspace stays.
+async fn follow(session: ExecSession, (cap, stays): (usize, bool), ui: &Ui) -> Result<u8> {
+    let ExecSession { mut output, input, workspace, .. } = session;
+    let mut collected = Collected::at_most(cap);
     let mut feeder = tokio::spawn(feed(input, ui.passes_stdin()));
     let _stop_feeding = AbortOnDrop(feeder.abort_handle());
     let outcome = loop {
@@ -99,7 +109,8 @@ async fn follow(session: ExecSession, ui: &Ui) -> Result<u8> {
         }
     };
     if ui.json() {
-        ui.print_json(&collected.into_result(outcome.clone()))?;
+        let workspace = stays.then_some(&workspace);
+        ui.print_json(&collected.into_result(outcome.clone(), workspace))?;
     } else {
         explain(&outcome, ui);
     }
@@ -116,11 +127,15 @@ fn pass_on(stream: Stream, bytes: &[u8]) -> Result<()> {
 }
 
 /// What a bare exit code would leave the user to guess.
-fn explain(outcome: &ExecOutcome, ui: &Ui) {
+pub(super) fn explain(outcome: &ExecOutcome, ui: &Ui) {
     if outcome.timed_out {
         ui.note("the command ran out of time; it and all it started were ended");
-    } else if outcome.oom_killed {
-        ui.note("the machine ran out of memory and killed the command; --mem-mib gives it more");
+    }
+    if outcome.oom_killed {
+        ui.note("memory ran out, and the kernel killed the command or a part of it");
+    }
+    for hit in &outcome.limits_hit {
+        ui.note(&hit.describe());
     }
 }
 
