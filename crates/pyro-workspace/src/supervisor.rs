@@ -9,6 +9,8 @@ mod commands;
 mod exec;
 mod follow;
 mod hold;
+#[cfg(test)]
+mod hostile;
 mod lifeline;
 mod newborn;
 mod overdue;

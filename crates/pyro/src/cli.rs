@@ -109,7 +109,9 @@ are measured where they are installed.")]
     #[command(after_help = "\
 Examples:
   pyro completions bash > /etc/bash_completion.d/pyro
-  pyro completions zsh > \"${fpath[1]}/_pyro\"")]
+  pyro completions zsh > \"${fpath[1]}/_pyro\"
+
+It completes commands, options, and the names of workspaces and environments.")]
     Completions {
         /// Which shell
         shell: clap_complete::Shell,

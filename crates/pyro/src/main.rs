@@ -3,6 +3,7 @@
 mod bench;
 mod cli;
 mod commands;
+mod complete;
 #[cfg(test)]
 mod parity;
 mod reference;
@@ -24,6 +25,7 @@ const FAILED: u8 = 1;
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
+    complete::answer();
     let cli = Cli::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env(PYRO_LOG)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default_filter(&cli.command)));

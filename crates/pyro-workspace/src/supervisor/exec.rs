@@ -176,15 +176,16 @@ impl Running {
         let _known = shared.commands.enter(sequence, self.inputs.clone());
         let mut flush_at: Option<Instant> = None;
         let mut overdue = Overdue::new(self.bounds.seconds, &shared.holds);
+        overdue.begin();
         loop {
-            overdue.begin();
             let message = match self.first.take() {
                 Some(message) => Ok(message),
                 None => tokio::select! {
                     biased;
+                    // Before its output, of which a guest could send without end.
+                    () = overdue.due() => return Ok(overdue.outcome(sequence)),
                     message = next(&mut self.output) => message,
                     error = shared.vigil.silence() => Err(error),
-                    () = overdue.due() => return Ok(overdue.outcome(sequence)),
                     () = acknowledged(client.as_mut()) => {
                         if let Some(client) = &mut client {
                             report(client.sink, &ExecReport::StdinTaken).await;
@@ -200,7 +201,6 @@ impl Running {
                     }
                 },
             };
-            overdue.pause();
             match message {
                 Ok(exec_output::Output::Started(_)) => {}
                 // Costs the guest nothing to send, and us something to keep.
@@ -208,11 +208,15 @@ impl Running {
                     if bytes.is_empty() => {}
                 Ok(exec_output::Output::Stdout(bytes)) => {
                     record(shared, sequence, recorder, (Stream::Stdout, &bytes)).await;
+                    overdue.pause();
                     pass_on(client.as_mut(), Channel::Stdout, &bytes).await;
+                    overdue.begin();
                 }
                 Ok(exec_output::Output::Stderr(bytes)) => {
                     record(shared, sequence, recorder, (Stream::Stderr, &bytes)).await;
+                    overdue.pause();
                     pass_on(client.as_mut(), Channel::Stderr, &bytes).await;
+                    overdue.begin();
                 }
                 Ok(exec_output::Output::Exit(exit)) => {
                     return Ok(outcome(shared, sequence, &self.bounds.own, &exit));
