@@ -37,6 +37,11 @@ pub(crate) use output::{Page, Range, begun_character, chunks, page};
 pub(crate) use recorder::{Flush, Recorder};
 pub use spool::JournalBounds;
 
+#[cfg(fuzzing)]
+pub(crate) fn unpack_block(bytes: &[u8]) {
+    let _ = block::unpack(bytes, 0);
+}
+
 /// How many commands come between two looks at whether there are too many rows.
 const TRIM_EVERY: u64 = 1000;
 

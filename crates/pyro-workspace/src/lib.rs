@@ -13,6 +13,8 @@ mod caller;
 mod client;
 pub mod doctor;
 mod engines;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod home;
 mod journal;
 mod lock;

@@ -43,15 +43,28 @@ pub(super) async fn session(socket: WebSocket, shared: Arc<Shared>, caller: Call
     };
     let _waiting = shared.vigil.begin();
     let _session = shared.sessions.read().await;
+    let cwd = absolute(request.cwd.as_deref());
+    let begun = match shared.holds.check() {
+        Ok(()) => shared.journal.begin(&request, &cwd, &caller).await,
+        Err(error) => Err(error),
+    };
+    let sequence = match begun {
+        Ok(sequence) => sequence,
+        Err(error) => return report(&mut sink, &ExecReport::Failed(error)).await,
+    };
     let started = tokio::select! {
-        started = start(&shared, &request, &caller) => started,
+        started = start(&shared, &request, &cwd) => started,
         error = shared.vigil.silence() => Err(error),
         // Before the command has started its client has nothing to say; it hung up.
-        _ = commands.next() => return,
+        _ = commands.next() => Err(hung_up()),
     };
-    let (running, sequence) = match started {
-        Ok(started) => started,
-        Err(error) => return report(&mut sink, &ExecReport::Failed(error)).await,
+    let running = match started {
+        Ok(running) => running,
+        Err(error) => {
+            let failed = Err(error.clone());
+            close_books(&shared, sequence, &mut Recorder::default(), &failed).await;
+            return report(&mut sink, &ExecReport::Failed(error)).await;
+        }
     };
     report(&mut sink, &ExecReport::Started { sequence }).await;
     if request.detach {
@@ -73,9 +86,7 @@ pub(super) async fn session(socket: WebSocket, shared: Arc<Shared>, caller: Call
     let mut recorder = Recorder::default();
     let outcome = tokio::select! {
         outcome = running.pump(&shared, sequence, &mut recorder, Some(client)) => outcome,
-        () = forward(commands, inputs, taken) => {
-            Err(Error::new(ErrorCode::Cancelled, "the client hung up, so the command was ended"))
-        }
+        () = forward(commands, inputs, taken) => Err(hung_up()),
     };
     let outcome = match outcome {
         // The stream breaks a moment before it is known that the machine died, and of what.
@@ -106,24 +117,14 @@ async fn first_command(commands: &mut SplitStream<WebSocket>) -> Result<ExecRequ
     Ok(request)
 }
 
-async fn start(shared: &Shared, request: &ExecRequest, caller: &Caller) -> Result<(Running, u64)> {
-    shared.holds.check()?;
-    let cwd = absolute(request.cwd.as_deref());
-    let sequence = shared.journal.begin(request, &cwd, caller).await?;
-    let started = async {
-        let (inputs, mut output) = shared.agent.exec(request, &cwd, &shared.env).await?;
-        let first = next(&mut output).await?;
-        Ok(Running { inputs, output, first: Some(first), bounds: Bounds::of(request) })
-    };
-    match started.await {
-        Ok(running) => Ok((running, sequence)),
-        Err(error) => {
-            let error: Error = error;
-            let mut nothing = Recorder::default();
-            close_books(shared, sequence, &mut nothing, &Err(error.clone())).await;
-            Err(error)
-        }
-    }
+async fn start(shared: &Shared, request: &ExecRequest, cwd: &str) -> Result<Running> {
+    let (inputs, mut output) = shared.agent.exec(request, cwd, &shared.env).await?;
+    let first = next(&mut output).await?;
+    Ok(Running { inputs, output, first: Some(first), bounds: Bounds::of(request) })
+}
+
+fn hung_up() -> Error {
+    Error::new(ErrorCode::Cancelled, "the client hung up, so the command was ended")
 }
 
 /// Relative paths start at the project.

@@ -114,14 +114,22 @@ impl Lab {
         Self { dir, _temp: temp, serving }
     }
 
-    /// An agent that answers every command with these frames, and nothing else ever.
+    /// An agent that answers every command with these frames, and when it is asked whether it is
+    /// there, that it is.
     fn saying(frames: impl Fn() -> BoxStream<'static, Bytes> + Send + Sync + 'static) -> Self {
+        Self::answering(frames, true)
+    }
+
+    fn answering(
+        frames: impl Fn() -> BoxStream<'static, Bytes> + Send + Sync + 'static,
+        pings: bool,
+    ) -> Self {
         let frames = Arc::new(frames);
         Self::new(move |stream| {
             tokio::spawn(async move {
                 let service = hyper::service::service_fn(move |request: Request<Incoming>| {
                     let frames = Arc::clone(&frames);
-                    async move { answer(request, &*frames).await }
+                    async move { answer(request, &*frames, pings).await }
                 });
                 let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
                     .serve_connection(TokioIo::new(stream), service)
@@ -180,17 +188,20 @@ impl Drop for Lab {
 async fn answer(
     request: Request<Incoming>,
     frames: &(dyn Fn() -> BoxStream<'static, Bytes> + Send + Sync),
+    pings: bool,
 ) -> std::result::Result<
     Response<http_body_util::combinators::UnsyncBoxBody<Bytes, Infallible>>,
     Infallible,
 > {
-    if !request.uri().path().ends_with("/Exec") {
+    let said = match request.uri().path() {
+        path if path.ends_with("/Exec") => frames(),
+        path if path.ends_with("/Ping") && pings => stream::iter([prefixed(0, &[])]).boxed(),
         // Silent to everything else.
-        future::pending::<()>().await;
-    }
+        _ => future::pending().await,
+    };
     let mut body = pin!(request.into_body());
     let _ = body.as_mut().frame().await;
-    let data = frames().map(|bytes| Ok(Frame::data(bytes)));
+    let data = said.map(|bytes| Ok(Frame::data(bytes)));
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", hyper::header::HeaderValue::from_static("0"));
     let all = data.chain(stream::iter([Ok(Frame::trailers(trailers))]));
@@ -279,9 +290,8 @@ async fn garbage_in_a_message_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_falls_silent_is_given_up() {
     for said in [0, 1] {
-        let lab = Lab::saying(move || {
-            stream::iter([started()]).take(said).chain(stream::pending()).boxed()
-        });
+        let frames = move || stream::iter([started()]).take(said).chain(stream::pending()).boxed();
+        let lab = Lab::answering(frames, false);
         let error = lab.run(None).await.unwrap_err();
         assert_eq!(error.code, ErrorCode::GuestMisbehaved, "{error:?}");
         assert!(error.message.contains("does not answer"), "{error:?}");
