@@ -406,7 +406,8 @@ fn last_activity(dir: &WorkspaceDir) -> Option<Timestamp> {
 /// What the files of a workspace take on the host; holes take nothing.
 fn disk_used(dir: &WorkspaceDir) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
-    let Ok(entries) = std::fs::read_dir(dir.path()) else { return 0 };
+    let entries = [dir.path().to_owned(), dir.path().join("output")].into_iter();
+    let entries = entries.filter_map(|directory| std::fs::read_dir(directory).ok()).flatten();
     entries
         .flatten()
         .filter_map(|entry| entry.metadata().ok())

@@ -86,6 +86,8 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
 pub(super) fn open(path: &Path) -> Result<Connection> {
     let mut connection = connect(path, OpenFlags::default())?;
     migrate(&mut connection, path)?;
+    // More than there are, so that none is prepared twice.
+    connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }
 
