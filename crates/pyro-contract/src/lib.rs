@@ -7,6 +7,7 @@
 
 pub mod command;
 pub mod diff;
+pub mod disk;
 pub mod document;
 pub mod env_vars;
 pub mod environment;
