@@ -11,10 +11,12 @@ pub mod env_vars;
 pub mod environment;
 pub mod error;
 pub mod exec;
+pub mod key;
 pub mod name;
 pub mod operation;
 pub mod path;
 pub mod progress;
+pub mod shell;
 pub mod template;
 pub mod workspace;
 

@@ -91,6 +91,7 @@ impl Call {
                 Output::Stdout(bytes) => stdout.extend_from_slice(&bytes),
                 Output::Stderr(bytes) => stderr.extend_from_slice(&bytes),
                 Output::Failed(failed) => panic!("{failed:?}"),
+                Output::Typed(_) => {}
                 Output::Exit(exit) => {
                     assert!(self.next().await.is_none(), "the exit comes last");
                     return (stdout, stderr, exit);
