@@ -48,14 +48,8 @@ const PLAIN: &[(&str, u8)] = &[
     ("backspace", 0x7f),
 ];
 
-const LETTERS: &[(&str, u8)] = &[
-    ("up", b'A'),
-    ("down", b'B'),
-    ("right", b'C'),
-    ("left", b'D'),
-    ("home", b'H'),
-    ("end", b'F'),
-];
+const LETTERS: &[(&str, u8)] =
+    &[("up", b'A'), ("down", b'B'), ("right", b'C'), ("left", b'D'), ("home", b'H'), ("end", b'F')];
 
 const FUNCTIONS: &[(&str, u8)] = &[("f1", b'P'), ("f2", b'Q'), ("f3", b'R'), ("f4", b'S')];
 
@@ -270,7 +264,9 @@ mod tests {
 
     #[test]
     fn what_is_no_key_is_refused_with_what_is() {
-        for bad in ["", "enterr", "ctrl-", "ctrl-ctrl-c", "hyper-x", "ctrl-\u{fc}", "ctrl-1", "ab", "\x03"] {
+        for bad in
+            ["", "enterr", "ctrl-", "ctrl-ctrl-c", "hyper-x", "ctrl-\u{fc}", "ctrl-1", "ab", "\x03"]
+        {
             let error = bad.parse::<Key>().unwrap_err();
             assert!(error.hint.unwrap().contains("ctrl-c"), "{bad}");
         }

@@ -572,12 +572,13 @@ impl FromStr for SignalName {
         let upper = text.to_ascii_uppercase();
         let name = upper.strip_prefix("SIG").unwrap_or(&upper);
         let known = SIGNALS.iter().find(|(known, _)| *known == name).map(|(_, number)| *number);
-        known.or_else(|| text.parse().ok().filter(|number| (1..=64).contains(number))).map(Self).ok_or_else(
-            || {
+        known
+            .or_else(|| text.parse().ok().filter(|number| (1..=64).contains(number)))
+            .map(Self)
+            .ok_or_else(|| {
                 Error::new(ErrorCode::InvalidArgument, format!("{text:?} is not a signal"))
                     .with_hint("name one such as INT, TERM, KILL, HUP or USR1, or give its number")
-            },
-        )
+            })
     }
 }
 

@@ -11,8 +11,11 @@ mod lifeline;
 mod newborn;
 mod overdue;
 mod server;
+mod shell;
 mod vigil;
 pub mod warm;
+
+pub(crate) use shell::at_rest as shells_at_rest;
 
 use std::fs;
 use std::io::Write as _;
@@ -115,6 +118,8 @@ struct Shared {
     freezes: RwLock<()>,
     /// Held for reading by the session of each command, so that it can still say how that ended.
     sessions: RwLock<()>,
+    /// Terminals that outlive their clients.
+    shells: shell::Shells,
     /// Why the machine died, once it has.
     obituary: watch::Sender<Option<Error>>,
 }
@@ -270,6 +275,7 @@ async fn begin(
         holds: hold::Asking::default(),
         freezes: RwLock::new(()),
         sessions: RwLock::new(()),
+        shells: shell::Shells::new(dir),
         obituary: watch::Sender::new(None),
     });
     Ok((shared, listener))
@@ -322,6 +328,7 @@ async fn finish(
             if was_held && let Err(error) = machine.resume().await {
                 tracing::warn!(%error, "a machine held still does not go on");
             }
+            shared.shells.hang_up("the workspace was stopped").await;
             if let Err(error) = power_off(shared, machine).await {
                 record.error = Some(error);
             }
@@ -335,6 +342,10 @@ async fn finish(
             }
         }
     }
+    shared.shells.settle(match record.state {
+        WorkspaceState::Failed => "the machine died",
+        _ => "the workspace was stopped",
+    });
     record.run = None;
     record.save(dir)?;
     // Every session now learns how its command ended, and passes that on.

@@ -90,14 +90,15 @@ pub(super) fn start_on_terminal(
     let nul = |_: NulError| Refusal::new(Reason::BadRequest, "a text has a NUL byte");
     let script = Script::new(plan).map_err(nul)?;
     let streams = || {
-        let [input, out, err] = [terminal.try_clone()?, terminal.try_clone()?, terminal.try_clone()?];
+        let [input, out, err] =
+            [terminal.try_clone()?, terminal.try_clone()?, terminal.try_clone()?];
         Ok(Streams { input, out, err, terminal: true })
     };
-    streams()
-        .and_then(|streams| launch(reaper, &script, streams, cgroup))
-        .map_err(|error: io::Error| {
+    streams().and_then(|streams| launch(reaper, &script, streams, cgroup)).map_err(
+        |error: io::Error| {
             Refusal::new(Reason::Other, format!("cannot start the command: {error}"))
-        })
+        },
+    )
 }
 
 /// A process that was just forked.

@@ -201,7 +201,10 @@ async fn feed(
             }
             Some(Input::StdinClosed(true)) => stdin = None,
             Some(Input::Signal(signal)) => reaper.signal_group(pid, signal),
-            Some(Input::StdinClosed(false) | Input::Start(_) | Input::Resize(_)) | None => {}
+            Some(
+                Input::StdinClosed(false) | Input::Start(_) | Input::Resize(_) | Input::HangUp(_),
+            )
+            | None => {}
         }
     }
 }

@@ -9,6 +9,7 @@ use std::future::pending;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use pyro_wire::v1::exec_failed::Reason;
 use pyro_wire::v1::exec_input::Input;
@@ -16,6 +17,7 @@ use pyro_wire::v1::exec_output::Output;
 use pyro_wire::v1::{ExecInput, ExecOutput, ExecStarted, TerminalSize};
 use rustix::fs::{Mode, OFlags, Uid};
 use rustix::io::Errno;
+use rustix::process::Signal;
 use rustix::pty::OpenptFlags;
 use rustix::termios::{InputModes, OptionalActions, Winsize};
 use tokio::io::unix::AsyncFd;
@@ -37,6 +39,9 @@ const TYPED_AHEAD: usize = 64 * 1024;
 /// What is read from a terminal whose command has ended, in case others go on writing: more than
 /// the kernel holds of it.
 const LAST_WORDS: usize = 256 * 1024;
+
+/// What programs get to save their work once the terminal hung up.
+const LEAVE: Duration = Duration::from_millis(1000);
 
 /// What is typed to end the input: ^D, unless the command says otherwise.
 const END_OF_INPUT: &[u8] = &[4];
@@ -100,7 +105,7 @@ impl Seat {
         let mut keyboard = Keyboard { input: Some(input), ..Keyboard::default() };
         let deadline = clock.ran_out();
         tokio::pin!(deadline);
-        let (mut timed_out, mut dropped) = (false, false);
+        let (mut timed_out, mut dropped, mut killed) = (false, false, false);
         let how = loop {
             tokio::select! {
                 biased;
@@ -113,11 +118,19 @@ impl Seat {
                     timed_out = true;
                     tree.kill();
                 }
+                () = leave_taken(keyboard.hung_up), if !killed => {
+                    killed = true;
+                    tree.kill();
+                }
                 () = keyboard.turn(&terminal, &tree) => {}
                 _ = terminal.forward(replies), if !dropped => {}
             }
         };
         let exit = tree.exit(how, timed_out, &clock);
+        if keyboard.hung_up.is_some() {
+            // Also those who did not mind.
+            tree.kill();
+        }
         let told = match terminal.finish(replies).await {
             Ok(()) => send(replies, exit).await,
             Err(dropped) => Err(dropped),
@@ -147,7 +160,12 @@ impl Terminal {
             // Programs that open their terminal by its name need to own it.
             rustix::fs::fchown(&theirs, Some(Uid::from_raw(owner)), None)?;
         }
-        Ok(Self { ours: sys::async_fd(ours)?, theirs: Some(theirs), hung_up: false.into(), typed: 0.into() })
+        Ok(Self {
+            ours: sys::async_fd(ours)?,
+            theirs: Some(theirs),
+            hung_up: false.into(),
+            typed: 0.into(),
+        })
     }
 
     /// Passes on one chunk of what is shown, or what was typed by now. Nothing is read before there
@@ -229,6 +247,8 @@ struct Keyboard {
     input: Option<Streaming<ExecInput>>,
     /// Not yet taken by the terminal.
     waiting: VecDeque<u8>,
+    /// When the host hung up.
+    hung_up: Option<Instant>,
 }
 
 impl Keyboard {
@@ -267,8 +287,24 @@ impl Keyboard {
                 // Tells the command by SIGWINCH, if it is another size.
                 let _ = resize(terminal.ours.get_ref().as_fd(), size);
             }
-            Input::StdinClosed(false) | Input::Start(_) => {}
+            Input::HangUp(true) => {
+                // As the kernel does when a modem hangs up; the second wakes those that are stopped.
+                for signal in [Signal::HUP, Signal::CONT] {
+                    signal_foreground(terminal, tree, signal.as_raw());
+                    tree.reaper.signal_group(tree.pid, signal.as_raw());
+                }
+                self.hung_up.get_or_insert_with(Instant::now);
+            }
+            Input::HangUp(false) | Input::StdinClosed(false) | Input::Start(_) => {}
         }
+    }
+}
+
+/// Resolves once what runs on the terminal has had its time since the host hung up.
+async fn leave_taken(hung_up: Option<Instant>) {
+    match hung_up {
+        Some(since) => tokio::time::sleep(LEAVE.saturating_sub(since.elapsed())).await,
+        None => pending().await,
     }
 }
 

@@ -17,7 +17,7 @@ use pyro_contract::workspace::Usage;
 use pyro_contract::{Error, ErrorCode, Result};
 use tokio::net::UnixListener;
 
-use super::{Ending, Shared, exec};
+use super::{Ending, Shared, exec, shell};
 use crate::home::WorkspaceDir;
 use crate::protocol::{
     EXEC, FREEZE, FreezeReport, HOLD, Hold, HoldReport, LiveStatus, MAX_FRAME, STATUS, STOP,
@@ -56,6 +56,7 @@ pub(super) async fn serve(listener: UnixListener, shared: Arc<Shared>) -> Error 
         .route(HOLD, post(hold))
         .route(EXEC, any(open_exec))
         .route(FREEZE, any(open_freeze))
+        .merge(shell::routes::all())
         .with_state(shared);
     match axum::serve(listener, router).await {
         Err(error) => Error::io("the control socket failed", &error),

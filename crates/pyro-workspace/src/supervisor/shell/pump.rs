@@ -1,0 +1,70 @@
+//! From the agent's stream to what is kept of a shell.
+
+use std::sync::Arc;
+
+use pyro_contract::exec::ExecOutcome;
+use pyro_contract::{Error, ErrorCode, Result};
+use pyro_wire::v1::{ExecOutput, exec_output};
+use tonic::Streaming;
+
+use super::one::Shell;
+use crate::agent::{broken, misbehaved};
+use crate::supervisor::Shared;
+use crate::supervisor::exec::{outcome, refusal};
+
+const LOST: &str = "the shell was lost with its machine";
+
+/// Waits until the program runs.
+pub(super) async fn started(output: &mut Streaming<ExecOutput>) -> Result<()> {
+    match next(output).await? {
+        exec_output::Output::Started(_) => Ok(()),
+        exec_output::Output::Failed(failed) => {
+            let (_, words) = refusal(0, &failed)?;
+            let words = words.trim_start_matches("pyro: ").trim_end();
+            Err(Error::new(ErrorCode::NotFound, format!("the shell did not start: {words}"))
+                .with_hint("name another command after `--`, or none for a login shell"))
+        }
+        _ => Err(misbehaved("the shell did not start")),
+    }
+}
+
+/// Takes what a shell shows until its end. Dropping the stream ends what still runs.
+pub(super) async fn run(shared: Arc<Shared>, shell: Arc<Shell>, mut output: Streaming<ExecOutput>) {
+    let ended = tokio::select! {
+        ended = attend(&shell, &mut output) => ended,
+        () = shell.given_up() => Ok(None),
+    };
+    drop(output);
+    match ended {
+        Ok(Some(outcome)) => shell.close(Some(&outcome), shell.reason()),
+        Ok(None) => {}
+        Err(error) => {
+            tracing::debug!(%error, id = %shell.id(), "a shell was lost");
+            shell.close(None, Some(shell.reason().unwrap_or_else(|| error.message.clone())));
+        }
+    }
+    shared.shells.closed(&shared, &shell);
+}
+
+async fn attend(shell: &Shell, output: &mut Streaming<ExecOutput>) -> Result<Option<ExecOutcome>> {
+    loop {
+        match next(output).await? {
+            exec_output::Output::Stdout(bytes) | exec_output::Output::Stderr(bytes) => {
+                shell.show(&bytes).await;
+            }
+            exec_output::Output::Typed(count) => shell.took(count),
+            exec_output::Output::Exit(exit) => return Ok(Some(outcome(0, &exit))),
+            exec_output::Output::Started(_) => {}
+            exec_output::Output::Failed(_) => return Err(misbehaved(LOST)),
+        }
+    }
+}
+
+async fn next(output: &mut Streaming<ExecOutput>) -> Result<exec_output::Output> {
+    output
+        .message()
+        .await
+        .map_err(|status| broken(LOST, &status))?
+        .and_then(|message| message.output)
+        .ok_or_else(|| misbehaved(LOST))
+}
