@@ -8,7 +8,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorCode};
-use crate::exec::MAX_ARGV_BYTES;
 use crate::key::Key;
 use crate::name::{EnvVar, Name, WorkspaceRef};
 
@@ -21,6 +20,9 @@ const ID_RANDOM: usize = 6;
 pub const ROWS: std::ops::RangeInclusive<u16> = 2..=300;
 /// The fewest and the most columns of a terminal.
 pub const COLS: std::ops::RangeInclusive<u16> = 2..=500;
+
+/// The most bytes of arguments that a shell may be opened with: lists show them.
+const MAX_ARGV: usize = 16 << 10;
 
 /// What one read holds at most.
 pub const MAX_READ_CHARS: u32 = 100_000;
@@ -180,9 +182,9 @@ impl OpenShell {
         if self.argv.iter().any(|argument| argument.contains('\0')) {
             return invalid("an argument holds a NUL byte", "write such data to the shell instead");
         }
-        if self.argv.iter().map(|argument| argument.len() + 1).sum::<usize>() > MAX_ARGV_BYTES {
+        if self.argv.iter().map(|argument| argument.len() + 1).sum::<usize>() > MAX_ARGV {
             return invalid(
-                "the arguments are longer than 128 KiB together",
+                "the arguments are longer than 16 KiB together",
                 "write long input to the shell instead",
             );
         }

@@ -1,5 +1,9 @@
 //! The client's side of a workspace's control socket.
 
+pub(crate) mod shell;
+
+pub use shell::{AttachEvent, AttachInput, AttachOutput, Attachment};
+
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::time::Duration;
@@ -11,6 +15,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use pyro_contract::exec::{ExecOutcome, ExecRequest, Stream};
+use pyro_contract::shell::TerminalSize;
 use pyro_contract::workspace::Usage;
 use pyro_contract::{Error, ErrorCode, Result};
 use serde::Serialize;
@@ -18,8 +23,10 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
+use crate::caller;
 use crate::home::WorkspaceDir;
 use crate::protocol::{
     Channel, EXEC, ExecCommand, ExecReport, FREEZE, FreezeReport, HOLD, Hold, HoldReport,
@@ -27,7 +34,7 @@ use crate::protocol::{
 };
 
 /// No answer of a supervisor is longer.
-const MAX_ANSWER: usize = 1 << 20;
+const MAX_ANSWER: usize = 4 << 20;
 
 /// A supervisor answers in milliseconds, whatever its machine does.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -52,7 +59,7 @@ pub(crate) async fn usage(dir: &WorkspaceDir) -> Result<Option<Usage>> {
 pub(crate) async fn stop(dir: &WorkspaceDir, mode: StopMode) -> Result<()> {
     let asked = async {
         let (mut sender, _connection) = handshake(dir).await?;
-        send(&mut sender, Method::POST, STOP, &mode).await.map(drop)
+        send(&mut sender, dir, Method::POST, STOP, &mode).await.map(drop)
     };
     tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(gone()))
 }
@@ -133,9 +140,17 @@ pub struct ExecInput {
     credit: tokio::sync::mpsc::Receiver<()>,
 }
 
-pub(crate) async fn exec(dir: &WorkspaceDir, request: &ExecRequest) -> Result<ExecSession> {
+pub(crate) async fn exec(
+    dir: &WorkspaceDir,
+    request: &ExecRequest,
+    terminal: Option<TerminalSize>,
+) -> Result<ExecSession> {
     let mut socket = open_socket(dir, EXEC).await?;
-    socket.send(text(&ExecCommand::Start(request.clone()))).await.map_err(lost)?;
+    let start = match terminal {
+        None => ExecCommand::Start(request.clone()),
+        Some(size) => ExecCommand::StartOnTerminal(request.clone(), size),
+    };
+    socket.send(text(&start)).await.map_err(lost)?;
     let sequence = match next_text(&mut socket).await? {
         ExecReport::Started { sequence } => sequence,
         ExecReport::Failed(error) => return Err(error),
@@ -208,6 +223,11 @@ impl ExecInput {
         self.frames.send(text(&ExecCommand::StdinClosed)).await.map_err(lost)
     }
 
+    /// Gives the command's terminal another size, if it has one.
+    pub async fn resize(&mut self, size: TerminalSize) -> Result<()> {
+        self.frames.send(text(&ExecCommand::Resize(size))).await.map_err(lost)
+    }
+
     /// Sends a signal, by number, to the command's process group.
     pub async fn signal(&mut self, signal: i32) -> Result<()> {
         self.frames.send(text(&ExecCommand::Signal(signal))).await.map_err(lost)
@@ -232,8 +252,12 @@ async fn open_socket(dir: &WorkspaceDir, path: &str) -> Result<Socket> {
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_FRAME))
         .max_frame_size(Some(MAX_FRAME));
-    let url = format!("ws://workspace{path}");
-    tokio_tungstenite::client_async_with_config(url, stream, Some(config))
+    let mut request =
+        format!("ws://workspace{path}").into_client_request().map_err(|_| unexpected())?;
+    if let Some(name) = named(dir) {
+        request.headers_mut().insert(caller::HEADER, name);
+    }
+    tokio_tungstenite::client_async_with_config(request, stream, Some(config))
         .await
         .map(|(socket, _)| socket)
         .map_err(lost)
@@ -254,17 +278,22 @@ async fn handshake(dir: &WorkspaceDir) -> Result<(Sender, tokio::task::JoinHandl
 
 async fn send<T: Serialize>(
     sender: &mut Sender,
+    dir: &WorkspaceDir,
     method: Method,
     path: &str,
     body: &T,
 ) -> Result<Bytes> {
     let body = serde_json::to_vec(body)
         .map_err(|error| Error::new(ErrorCode::Internal, error.to_string()))?;
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(method)
         .uri(path)
         .header(hyper::header::HOST, "workspace")
-        .header(hyper::header::CONTENT_TYPE, "application/json")
+        .header(hyper::header::CONTENT_TYPE, "application/json");
+    if let Some(name) = named(dir) {
+        request = request.header(caller::HEADER, name);
+    }
+    let request = request
         .body(Full::new(Bytes::from(body)))
         .map_err(|error| Error::new(ErrorCode::Internal, error.to_string()))?;
     let response = sender.send_request(request).await.map_err(|_| gone())?;
@@ -282,8 +311,13 @@ async fn call<T: DeserializeOwned>(
     body: &impl Serialize,
 ) -> Result<T> {
     let (mut sender, _connection) = handshake(dir).await?;
-    let answer = send(&mut sender, method, path, body).await?;
+    let answer = send(&mut sender, dir, method, path, body).await?;
     serde_json::from_slice(&answer).map_err(|_| unexpected())
+}
+
+/// Who asks, for the journal.
+fn named(dir: &WorkspaceDir) -> Option<hyper::header::HeaderValue> {
+    dir.caller().name().and_then(|name| hyper::header::HeaderValue::from_str(name).ok())
 }
 
 /// Through the open directory: a socket's path may have only 107 bytes (unix(7)).

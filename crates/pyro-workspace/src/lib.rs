@@ -9,6 +9,7 @@
 //! Nothing here knows which door is asking, or which engine runs the machine.
 
 mod agent;
+mod caller;
 mod client;
 pub mod doctor;
 mod engines;
@@ -30,6 +31,7 @@ pub mod supervisor;
 mod warm;
 mod watch;
 
+pub use client::{AttachEvent, AttachInput, AttachOutput, Attachment};
 pub use client::{ExecEvent, ExecInput, ExecOutput, ExecSession};
 pub use home::Home;
 pub use perform::{Call, Collected};

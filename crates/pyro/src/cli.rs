@@ -482,6 +482,8 @@ pub(crate) struct SuperviseArgs {
     pub(crate) settings: String,
     #[arg(long)]
     pub(crate) ephemeral: bool,
+    #[arg(long)]
+    pub(crate) client: Option<String>,
 }
 
 /// Parses a value of the contract; what is wrong is said together with what to do.

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 
 use clap::CommandFactory as _;
 use pyro_contract::diff::DiffRequest;
+use pyro_contract::journal::ClientName;
 use pyro_contract::{Error, Result};
 use pyro_workspace::Pyro;
 
@@ -41,7 +42,7 @@ pub(crate) async fn dispatch(command: Command, ui: &Ui) -> Result<u8> {
         Command::Contract => return write_stdout(reference::markdown().as_bytes()).map(|()| 0),
         _ => {}
     }
-    let pyro = Pyro::from_environment(own_program()?)?;
+    let pyro = Pyro::from_environment(own_program()?)?.for_client(ClientName::new("cli"));
     match command {
         Command::Run(args) => exec::run_once(&pyro, *args, ui).await,
         Command::Prepare(args) => prepare::run(&pyro, args, ui).await,

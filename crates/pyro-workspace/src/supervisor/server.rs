@@ -18,6 +18,7 @@ use pyro_contract::{Error, ErrorCode, Result};
 use tokio::net::UnixListener;
 
 use super::{Ending, Shared, exec, shell};
+use crate::caller::Caller;
 use crate::home::WorkspaceDir;
 use crate::protocol::{
     EXEC, FREEZE, FreezeReport, HOLD, Hold, HoldReport, LiveStatus, MAX_FRAME, STATUS, STOP,
@@ -78,23 +79,35 @@ async fn usage(State(shared): State<Arc<Shared>>) -> Json<Option<Usage>> {
 }
 
 /// Answers at once; that the workspace is at rest is known by its lock being free.
-async fn stop(State(shared): State<Arc<Shared>>, Json(mode): Json<StopMode>) -> StatusCode {
-    shared.ending.send_replace(Some(Ending::Asked(mode)));
+async fn stop(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    Json(mode): Json<StopMode>,
+) -> StatusCode {
+    shared.ending.send_replace(Some(Ending::Asked(mode, caller)));
     StatusCode::ACCEPTED
 }
 
-async fn hold(State(shared): State<Arc<Shared>>, Json(hold): Json<Hold>) -> Json<HoldReport> {
-    Json(match shared.holds.ask(hold).await {
+async fn hold(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    Json(hold): Json<Hold>,
+) -> Json<HoldReport> {
+    Json(match shared.holds.ask(hold, caller).await {
         Ok(()) => HoldReport::Done,
         Err(error) => HoldReport::Failed(error),
     })
 }
 
-async fn open_exec(State(shared): State<Arc<Shared>>, upgrade: WebSocketUpgrade) -> Response {
+async fn open_exec(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    upgrade: WebSocketUpgrade,
+) -> Response {
     upgrade
         .max_message_size(MAX_FRAME)
         .max_frame_size(MAX_FRAME)
-        .on_upgrade(move |socket| exec::session(socket, shared))
+        .on_upgrade(move |socket| exec::session(socket, shared, caller))
         .into_response()
 }
 

@@ -13,16 +13,18 @@ pub(super) mod routes;
 mod scan;
 mod screen;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pyro_contract::exec::ExecRequest;
+use pyro_contract::journal::EventKind;
 use pyro_contract::shell::{OpenShell, ShellInfo, ShellRef, ShellState, TerminalSize};
 use pyro_contract::{Error, ErrorCode, Result};
 
 use super::Shared;
 use super::exec::absolute;
+use crate::caller::Caller;
 use crate::home::WorkspaceDir;
 use one::Shell;
 
@@ -37,6 +39,9 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 /// gives it.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long it may take to write down that all have ended.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(2);
+
 /// All shells of a run.
 pub(super) struct Shells {
     /// In the order of their opening.
@@ -47,10 +52,24 @@ pub(super) struct Shells {
 
 impl Shells {
     pub(super) fn new(dir: &WorkspaceDir) -> Self {
-        let file = dir.shells_file();
-        // Those of an earlier run are gone.
-        let _ = std::fs::remove_file(&file);
-        Self { list: Mutex::default(), file }
+        Self { list: Mutex::default(), file: dir.shells_file() }
+    }
+
+    /// Closes the books of shells that a supervisor left which died. Those of earlier runs are gone.
+    pub(super) async fn forget_earlier(&self, shared: &Shared) {
+        for shell in kept(&self.file) {
+            if shell.state == ShellState::Running {
+                let error = Some("the machine ended while this shell ran".to_owned());
+                let kind = EventKind::ShellClosed {
+                    shell: shell.id.to_string(),
+                    exit_code: None,
+                    signal: None,
+                    error,
+                };
+                shared.note(kind, &Caller::default()).await;
+            }
+        }
+        let _ = std::fs::remove_file(&self.file);
     }
 
     fn all(&self) -> MutexGuard<'_, Vec<Arc<Shell>>> {
@@ -102,13 +121,6 @@ impl Shells {
         self.all().retain(|other| !Arc::ptr_eq(other, shell));
     }
 
-    /// A shell has ended.
-    fn closed(&self, shared: &Shared, shell: &Shell) {
-        shared.journal.touch();
-        tracing::debug!(id = %shell.id(), "a shell has ended");
-        self.save();
-    }
-
     /// Keeps the list as it is now. A failure costs the list at rest, and nothing else.
     fn save(&self) {
         let partial = self.file.with_extension("partial");
@@ -133,20 +145,23 @@ impl Shells {
         let _ = tokio::time::timeout(CLOSE_PATIENCE, ended).await;
     }
 
-    /// Writes down that nothing runs any more.
-    pub(super) fn settle(&self, reason: &str) {
+    /// Gives up what is left and writes it down: the machine is off.
+    pub(super) async fn settle(&self, reason: &str) {
         let all = self.all().clone();
         for shell in &all {
             shell.lose(reason);
         }
-        if !all.is_empty() {
-            self.save();
-        }
+        let ended = futures_util::future::join_all(all.iter().map(|shell| shell.ended()));
+        let _ = tokio::time::timeout(SETTLE_PATIENCE, ended).await;
     }
 }
 
 /// Opens a shell, and returns once its program runs.
-pub(super) async fn open(shared: &Arc<Shared>, request: &OpenShell) -> Result<ShellInfo> {
+pub(super) async fn open(
+    shared: &Arc<Shared>,
+    request: &OpenShell,
+    caller: &Caller,
+) -> Result<ShellInfo> {
     request.validate()?;
     shared.holds.check()?;
     let exec = ExecRequest {
@@ -178,6 +193,9 @@ pub(super) async fn open(shared: &Arc<Shared>, request: &OpenShell) -> Result<Sh
         }
     };
     shell.begin(inputs);
+    let opened =
+        EventKind::ShellOpened { shell: shell.id().to_string(), argv: request.argv.clone() };
+    shared.note(opened, caller).await;
     shared.shells.save();
     tokio::spawn(pump::run(Arc::clone(shared), Arc::clone(&shell), output));
     Ok(shell.info())
@@ -201,8 +219,9 @@ async fn close(shared: &Shared, reference: &ShellRef) -> Result<ShellInfo> {
     Ok(shell.info())
 }
 
-/// What an ended shell is to be listed as once there is nobody who knows better.
-pub(crate) fn at_rest(mut shells: Vec<ShellInfo>) -> Vec<ShellInfo> {
+/// The shells of a workspace at rest.
+pub(crate) fn at_rest(dir: &WorkspaceDir) -> Vec<ShellInfo> {
+    let mut shells = kept(&dir.shells_file());
     for shell in &mut shells {
         if shell.state == ShellState::Running {
             shell.state = ShellState::Closed;
@@ -211,4 +230,10 @@ pub(crate) fn at_rest(mut shells: Vec<ShellInfo>) -> Vec<ShellInfo> {
         shell.attached = 0;
     }
     shells
+}
+
+/// What a run wrote down of its shells; nothing, if it had none or that cannot be read.
+fn kept(file: &Path) -> Vec<ShellInfo> {
+    let text = std::fs::read(file).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
 }

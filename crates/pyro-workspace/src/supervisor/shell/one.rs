@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use jiff::Timestamp;
-use pyro_contract::exec::ExecOutcome;
 use pyro_contract::name::Name;
 use pyro_contract::shell::{
     OpenShell, ReadShell, ShellId, ShellInfo, ShellOutput, ShellRef, ShellState, ShellWritten,
@@ -46,8 +45,8 @@ pub(super) struct Shell {
     sent: AtomicU64,
     typed: watch::Sender<u64>,
     attached: AtomicU32,
-    /// Why it is to be given up, once it is.
-    lost: watch::Sender<Option<String>>,
+    /// True once it is given up.
+    lost: watch::Sender<bool>,
 }
 
 /// What a shell has shown.
@@ -65,6 +64,15 @@ pub(super) struct Progress {
     /// The number of the next byte that it shows.
     pub(super) end: u64,
     pub(super) closed: bool,
+}
+
+/// How a shell ended.
+#[derive(Debug, Default)]
+pub(super) struct Ended {
+    pub(super) exit_code: Option<i32>,
+    pub(super) signal: Option<i32>,
+    /// Why, if not by itself.
+    pub(super) reason: Option<String>,
 }
 
 /// Counts somebody attached for as long as this lives.
@@ -114,7 +122,7 @@ impl Shell {
             sent: AtomicU64::new(0),
             typed: watch::Sender::new(0),
             attached: AtomicU32::new(0),
-            lost: watch::Sender::new(None),
+            lost: watch::Sender::new(false),
         }
     }
 
@@ -208,18 +216,15 @@ impl Shell {
         self.typed.send_modify(|typed| *typed = typed.saturating_add(bytes.into()));
     }
 
-    /// Its program ended so.
-    pub(super) fn close(&self, outcome: Option<&ExecOutcome>, reason: Option<String>) {
-        if !self.is_running() {
-            return;
+    /// Its program ended so, or is given up.
+    pub(super) fn close(&self, ended: &Ended) {
+        {
+            let mut about = self.about();
+            about.state = ShellState::Closed;
+            about.closed_at = Some(Timestamp::now());
+            (about.exit_code, about.signal) = (ended.exit_code, ended.signal);
+            about.reason.clone_from(&ended.reason);
         }
-        let mut about = self.about();
-        about.state = ShellState::Closed;
-        about.closed_at = Some(Timestamp::now());
-        about.exit_code = outcome.and_then(|outcome| outcome.exit_code);
-        about.signal = outcome.and_then(|outcome| outcome.signal);
-        about.reason = reason;
-        drop(about);
         self.progress.send_modify(|progress| progress.closed = true);
     }
 
@@ -241,14 +246,13 @@ impl Shell {
 
     /// Gives it up, whatever its program does.
     pub(super) fn lose(&self, reason: &str) {
-        let reason = self.reason().unwrap_or_else(|| reason.to_owned());
-        self.close(None, Some(reason.clone()));
-        self.lost.send_replace(Some(reason));
+        self.about().reason.get_or_insert_with(|| reason.to_owned());
+        self.lost.send_replace(true);
     }
 
     /// Resolves once it is given up.
     pub(super) async fn given_up(&self) {
-        let _ = self.lost.subscribe().wait_for(Option::is_some).await;
+        let _ = self.lost.subscribe().wait_for(|lost| *lost).await;
     }
 
     /// Waits until nothing was shown for so long, or it ended; false if that takes too long.

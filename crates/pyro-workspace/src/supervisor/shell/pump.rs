@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use pyro_contract::exec::ExecOutcome;
+use pyro_contract::journal::EventKind;
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_wire::v1::{ExecOutput, exec_output};
 use tonic::Streaming;
 
-use super::one::Shell;
+use super::one::{Ended, Shell};
 use crate::agent::{broken, misbehaved};
+use crate::caller::Caller;
 use crate::supervisor::Shared;
 use crate::supervisor::exec::{outcome, refusal};
 
@@ -35,15 +37,25 @@ pub(super) async fn run(shared: Arc<Shared>, shell: Arc<Shell>, mut output: Stre
         () = shell.given_up() => Ok(None),
     };
     drop(output);
-    match ended {
-        Ok(Some(outcome)) => shell.close(Some(&outcome), shell.reason()),
-        Ok(None) => {}
-        Err(error) => {
-            tracing::debug!(%error, id = %shell.id(), "a shell was lost");
-            shell.close(None, Some(shell.reason().unwrap_or_else(|| error.message.clone())));
+    let ended = match ended {
+        Ok(Some(outcome)) => {
+            Ended { exit_code: outcome.exit_code, signal: outcome.signal, reason: shell.reason() }
         }
-    }
-    shared.shells.closed(&shared, &shell);
+        Ok(None) => Ended { reason: shell.reason(), ..Ended::default() },
+        Err(error) => {
+            let reason = shell.reason().unwrap_or(error.message);
+            Ended { reason: Some(reason), ..Ended::default() }
+        }
+    };
+    let kind = EventKind::ShellClosed {
+        shell: shell.id().to_string(),
+        exit_code: ended.exit_code,
+        signal: ended.signal,
+        error: ended.reason.clone(),
+    };
+    shared.note(kind, &Caller::default()).await;
+    shell.close(&ended);
+    shared.shells.save();
 }
 
 async fn attend(shell: &Shell, output: &mut Streaming<ExecOutput>) -> Result<Option<ExecOutcome>> {

@@ -16,6 +16,7 @@ use pyro_contract::shell::{
 use tokio::time::Instant;
 
 use super::{attach, close, open};
+use crate::caller::Caller;
 use crate::protocol::{
     Answer, MAX_FRAME, SHELL_ATTACH, SHELL_CLOSE, SHELL_LIST, SHELL_OPEN, SHELL_READ, SHELL_RESIZE,
     SHELL_SIGNAL, SHELL_WRITE,
@@ -29,10 +30,13 @@ pub(in crate::supervisor) fn all() -> Router<Arc<Shared>> {
     Router::new()
         .route(
             SHELL_OPEN,
-            post(async |State(shared): Supervisor, Json(request): Json<OpenShell>| {
-                shared.journal.touch();
-                answer(open(&shared, &request).await)
-            }),
+            post(
+                async |State(shared): Supervisor,
+                       caller: Caller,
+                       Json(request): Json<OpenShell>| {
+                    answer(open(&shared, &request, &caller).await)
+                },
+            ),
         )
         .route(SHELL_LIST, get(async |State(shared): Supervisor| Json(shared.shells.list())))
         .route(
