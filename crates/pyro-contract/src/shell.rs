@@ -466,7 +466,6 @@ impl WriteShell {
 
     /// The bytes of text or data; refuses what makes no sense.
     pub fn data(&self) -> Result<Vec<u8>, Error> {
-        use base64::Engine as _;
         let invalid = |message: &str, hint: &str| {
             Err(Error::new(ErrorCode::InvalidArgument, message).with_hint(hint))
         };
@@ -474,10 +473,7 @@ impl WriteShell {
             (Some(_), Some(_)) => return invalid("text and data exclude each other", "send one"),
             (Some(text), None) => text.clone().into_bytes(),
             (None, None) => Vec::new(),
-            (None, Some(data)) => match base64::engine::general_purpose::STANDARD.decode(data) {
-                Ok(bytes) => bytes,
-                Err(_) => return invalid("the data is not base64", "or send `text`"),
-            },
+            (None, Some(data)) => decode_base64(data)?,
         };
         if data.is_empty() && self.keys.is_empty() && !self.enter {
             return invalid("there is nothing to type", "give text, data, keys or enter");
@@ -493,6 +489,23 @@ impl WriteShell {
         }
         Ok(data)
     }
+}
+
+/// Bytes as `data_base64` carries them.
+#[must_use]
+pub fn encode_base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// The bytes that `data_base64` carries.
+pub fn decode_base64(text: &str) -> Result<Vec<u8>, Error> {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.decode(text).map_err(|error| {
+        Error::new(ErrorCode::InvalidArgument, "the data is not base64")
+            .with_cause(error.to_string())
+            .with_hint("send text as `text`")
+    })
 }
 
 /// What was typed.

@@ -1,5 +1,7 @@
 //! The command line, as types.
 
+mod shell;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -9,6 +11,8 @@ use pyro_contract::diff::MAX_PATCH_BYTES;
 use pyro_contract::environment::EnvironmentRef;
 use pyro_contract::name::{EnvVar, Label, WorkspaceId, WorkspaceName, WorkspaceRef};
 use pyro_contract::workspace::{EngineChoice, EngineKind, ShapeRequest};
+
+pub(crate) use shell::{InteractiveArgs, OfArgs, OpenArgs, ReadArgs, ShellCommand, WriteArgs};
 
 /// A computer of its own for a coding agent: a persistent, isolated Linux workspace.
 #[derive(Debug, Parser)]
@@ -237,6 +241,7 @@ Examples:
   pyro workspace exec demo --cwd src --env DEBUG=1 --timeout-seconds 60 -- python3 main.py
   pyro workspace exec demo -- sh -c 'grep -r TODO . | wc -l'
   tar c data | pyro workspace exec demo -- tar x
+  pyro workspace exec -it demo -- bash
 
 The exit code is the command's; 124 if it ran out of time, 125 if pyro itself failed.
 Ctrl-C is passed on to the command; a second one ends it and all it started.")]
@@ -247,6 +252,9 @@ Ctrl-C is passed on to the command; a second one ends it and all it started.")]
         #[command(flatten)]
         exec: ExecArgs,
     },
+    /// Terminals in a workspace that outlive their clients: open, type, read, attach
+    #[command(subcommand)]
+    Shell(ShellCommand),
     /// Show the commands that ran in a workspace, with their output
     #[command(
         after_help = "Examples:\n  pyro workspace logs demo\n  pyro workspace logs demo --tail 1"
@@ -423,6 +431,8 @@ pub(crate) struct RunArgs {
     /// End the command and all it started after this long
     #[arg(long, value_name = "N")]
     pub(crate) timeout_seconds: Option<u64>,
+    #[command(flatten)]
+    pub(crate) interactive: InteractiveArgs,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub(crate) argv: Vec<String>,
@@ -443,8 +453,10 @@ pub(crate) struct ExecArgs {
     #[arg(long, value_name = "N")]
     pub(crate) timeout_seconds: Option<u64>,
     /// Return at once and let it run; its output is in the logs
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["interactive", "tty"])]
     pub(crate) detach: bool,
+    #[command(flatten)]
+    pub(crate) interactive: InteractiveArgs,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub(crate) argv: Vec<String>,
@@ -498,7 +510,7 @@ fn parse<T: FromStr<Err = Error>>(text: &str) -> Result<T, String> {
 mod tests {
     use super::*;
     use clap::CommandFactory as _;
-    use pyro_contract::operation::CATALOGUE;
+    use pyro_contract::operation::{CATALOGUE, INTERACTIVE};
 
     #[test]
     fn the_definition_is_consistent() {
@@ -522,6 +534,26 @@ mod tests {
         }
     }
 
+    /// The commands under one, itself if there are none, by their words.
+    fn leaves(command: &clap::Command) -> Vec<String> {
+        let name = command.get_name();
+        if !command.has_subcommands() {
+            return vec![name.to_owned()];
+        }
+        let below = command.get_subcommands().flat_map(leaves);
+        below.map(|leaf| format!("{name} {leaf}")).collect()
+    }
+
+    #[test]
+    fn interactive_commands_have_help_and_examples() {
+        for words in INTERACTIVE {
+            let command = Cli::command();
+            let found = words.iter().try_fold(&command, |at, word| at.find_subcommand(word));
+            let examples = found.and_then(clap::Command::get_after_help).unwrap().to_string();
+            assert!(examples.contains("pyro "), "{words:?}");
+        }
+    }
+
     #[test]
     fn the_cli_has_no_operation_that_the_catalogue_lacks() {
         let known: Vec<String> = CATALOGUE.iter().map(|o| o.command.join(" ")).collect();
@@ -529,8 +561,9 @@ mod tests {
         for top in command.get_subcommands().filter(|c| !c.is_hide_set()) {
             let leaves = leaves(top);
             // These are about the command line or this host, and need no other door.
-            let own = ["bench", "completions", "contract"];
-            for leaf in leaves.iter().filter(|leaf| !own.contains(&leaf.as_str())) {
+            let mut own = vec!["bench".to_owned(), "completions".into(), "contract".into()];
+            own.extend(INTERACTIVE.iter().map(|words| words.join(" ")));
+            for leaf in leaves.iter().filter(|leaf| !own.contains(leaf)) {
                 assert!(known.contains(leaf), "`pyro {leaf}` is not in the catalogue");
             }
         }

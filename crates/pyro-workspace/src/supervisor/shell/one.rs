@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use pyro_contract::name::Name;
 use pyro_contract::shell::{
     OpenShell, ReadShell, ShellId, ShellInfo, ShellOutput, ShellRef, ShellState, ShellWritten,
-    TerminalSize,
+    TerminalSize, encode_base64,
 };
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_wire::v1::{self, ExecInput, exec_input};
@@ -322,9 +322,7 @@ impl Shell {
             output.next_cursor = output.cursor + whole as u64;
             output.text = String::from_utf8_lossy(bytes).into_owned();
             if std::str::from_utf8(bytes).is_err() {
-                use base64::Engine as _;
-                let encoded = base64::engine::general_purpose::STANDARD.encode(bytes);
-                output.data_base64 = Some(encoded);
+                output.data_base64 = Some(encode_base64(bytes));
             }
         } else {
             let cut = cut::text(seen.ring.since(output.cursor), most, closed);
