@@ -304,7 +304,7 @@ pub struct ReadShell {
     /// The shell's id or name.
     pub shell: ShellRef,
     /// From which byte of its output on: the `next_cursor` of another read, or the `cursor` of a
-    /// write; the oldest byte that is kept by default.
+    /// write; its beginning by default.
     #[serde(default)]
     pub cursor: Option<u64>,
     /// The most characters to return, up to 100000.

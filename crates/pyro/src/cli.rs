@@ -534,16 +534,6 @@ mod tests {
         }
     }
 
-    /// The commands under one, itself if there are none, by their words.
-    fn leaves(command: &clap::Command) -> Vec<String> {
-        let name = command.get_name();
-        if !command.has_subcommands() {
-            return vec![name.to_owned()];
-        }
-        let below = command.get_subcommands().flat_map(leaves);
-        below.map(|leaf| format!("{name} {leaf}")).collect()
-    }
-
     #[test]
     fn interactive_commands_have_help_and_examples() {
         for words in INTERACTIVE {

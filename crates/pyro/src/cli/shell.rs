@@ -157,7 +157,7 @@ pub(crate) struct OpenArgs {
 pub(crate) struct ReadArgs {
     #[command(flatten)]
     pub(crate) of: OfArgs,
-    /// From which byte of its output on [default: the oldest that is kept]
+    /// From which byte of its output on [default: its beginning]
     #[arg(long, value_name = "N")]
     pub(crate) cursor: Option<u64>,
     /// The most characters to show, up to 100000

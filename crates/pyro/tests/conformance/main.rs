@@ -14,6 +14,7 @@ mod life;
 mod limits;
 mod pause;
 mod running;
+mod shells;
 mod uniqueness;
 
 use std::ffi::OsStr;
@@ -113,6 +114,12 @@ cases! {
     running::signals_and_timeouts_end_the_whole_group,
     running::a_user_a_directory_variables_and_stdin_are_taken,
     running::many_commands_run_at_once,
+    shells::a_shell_outlives_its_clients_and_is_read_by_cursor,
+    shells::a_shell_has_a_terminal_of_its_own,
+    shells::python_is_driven_by_its_screen,
+    shells::closing_a_shell_ends_all_that_runs_in_it,
+    shells::shells_close_when_the_workspace_stops,
+    shells::a_shell_that_nobody_reads_goes_on,
     files::a_seed_arrives_and_the_patch_gives_it_back_changed,
     files::owners_links_and_odd_names_survive_an_export,
     files::packages_can_be_installed,

@@ -210,10 +210,10 @@ async fn close(shared: &Shared, reference: &ShellRef) -> Result<ShellInfo> {
         return Ok(shell.info());
     }
     shared.holds.check()?;
-    shell.hang_up("it was closed");
+    shell.hang_up("on request");
     if tokio::time::timeout(CLOSE_PATIENCE, shell.ended()).await.is_err() {
         // Its call is dropped, at which the agent kills what is left.
-        shell.lose("it was closed");
+        shell.lose("on request");
         shell.ended().await;
     }
     Ok(shell.info())

@@ -279,7 +279,7 @@ impl Shell {
         let about = self.about().clone();
         let mut seen = self.seen();
         let (start, end) = (seen.ring.start(), seen.ring.end());
-        let asked = request.cursor.unwrap_or(start);
+        let asked = request.cursor.unwrap_or(0);
         if asked > end {
             return Err(Error::new(
                 ErrorCode::InvalidArgument,
