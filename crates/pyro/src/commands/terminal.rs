@@ -42,7 +42,8 @@ impl RawTerminal {
         let before = tcgetattr(std::io::stdin()).map_err(failed)?;
         let mut raw = before.clone();
         raw.make_raw();
-        tcsetattr(std::io::stdin(), OptionalActions::Flush, &raw).map_err(failed)?;
+        // What was typed ahead is not thrown away.
+        tcsetattr(std::io::stdin(), OptionalActions::Drain, &raw).map_err(failed)?;
         Ok(Self { before, modes: Modes::default() })
     }
 
