@@ -1,5 +1,6 @@
 //! One function for each command.
 
+mod disk;
 mod doctor;
 mod environment;
 mod exec;
@@ -77,6 +78,7 @@ pub(crate) async fn dispatch(command: Command, ui: &Ui) -> Result<u8> {
                 review::export(&pyro, &workspace, path, output, force, ui).await
             }
             WorkspaceCommand::Shell(command) => shell::run(&pyro, command, ui).await,
+            WorkspaceCommand::Disk(command) => disk::run(&pyro, command, ui).await,
             other => workspace::run(&pyro, other, ui).await,
         },
         Command::Supervise(_)

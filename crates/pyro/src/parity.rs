@@ -31,6 +31,7 @@ const SHOWING: &[&str] = &[
     "detach_keys",
     "interactive",
     "tty",
+    "content_only",
 ];
 
 /// What no door can offer with this operation, and why.

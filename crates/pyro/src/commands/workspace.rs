@@ -61,6 +61,7 @@ pub(super) async fn run(pyro: &Pyro, command: WorkspaceCommand, ui: &Ui) -> Resu
         WorkspaceCommand::Exec { .. }
         | WorkspaceCommand::Shell(_)
         | WorkspaceCommand::Diff { .. }
+        | WorkspaceCommand::Disk(_)
         | WorkspaceCommand::Export { .. } => {}
     }
     Ok(0)
