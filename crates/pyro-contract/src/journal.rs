@@ -236,9 +236,21 @@ pub struct EventsRequest {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub since: Option<Timestamp>,
-    /// Only the last so many.
+    /// Only the last so many; an answer has at most ten thousand.
     #[serde(default)]
     pub tail: Option<u32>,
+    /// If there is nothing yet and the workspace runs, wait so long for something to happen.
+    #[serde(default)]
+    #[schemars(range(max = 3600))]
+    pub wait_seconds: Option<u32>,
+}
+
+impl EventsRequest {
+    /// All events of a workspace.
+    #[must_use]
+    pub fn new(workspace: WorkspaceRef) -> Self {
+        Self { workspace, after: 0, since: None, tail: None, wait_seconds: None }
+    }
 }
 
 /// What ended a run in good order.

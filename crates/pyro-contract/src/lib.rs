@@ -5,6 +5,7 @@
 //! inside. The CLI, the supervisor's socket and every later door speak these types, and
 //! [`operation::CATALOGUE`] lists the operations they must all offer.
 
+pub mod command;
 pub mod diff;
 pub mod disk;
 pub mod document;
@@ -14,12 +15,15 @@ pub mod error;
 pub mod exec;
 pub mod journal;
 pub mod key;
+pub mod limits;
 pub mod name;
 pub mod operation;
 pub mod path;
 pub mod progress;
 pub mod shell;
+pub mod signal;
 pub mod template;
+pub mod update;
 pub mod workspace;
 
 pub use error::{Error, ErrorCode, Result};

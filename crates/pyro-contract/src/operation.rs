@@ -6,6 +6,7 @@
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::{Deserialize, Serialize};
 
+use crate::command::LogsRequest;
 use crate::diff::{DiffRequest, WorkspaceDiff};
 use crate::disk::{
     DiskExportRequest, DiskFile, DiskImage, DiskListRequest, DiskListing, DiskReadRequest,
@@ -60,16 +61,6 @@ pub struct RunRequest {
     pub create: CreateRequest,
     /// What to run.
     pub exec: ExecRequest,
-}
-
-/// Which commands of the journal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct LogsRequest {
-    /// Its id or name.
-    pub workspace: WorkspaceRef,
-    /// Only the last so many commands.
-    #[serde(default)]
-    pub tail: Option<u32>,
 }
 
 /// Takes something out of a workspace.
@@ -245,6 +236,20 @@ operations! {
         "Run a command in a workspace.";
     "workspace_logs", ["workspace", "logs"], LogsRequest => Vec<JournalCommand>, Reads,
         "Show the commands that ran in a workspace, with their output.";
+    "workspace_output", ["workspace", "output"], crate::command::OutputRequest => crate::command::OutputPage, Reads,
+        "Read a command's output from anywhere in it, or go on where an answer was cut off.";
+    "workspace_events", ["workspace", "events"], crate::journal::EventsRequest => Vec<crate::journal::Event>, Reads,
+        "Show everything that happened in a workspace, and who asked for it.";
+    "workspace_summary", ["workspace", "summary"], OfWorkspace => crate::command::WorkspaceSummary, Reads,
+        "Sum up what was done in a workspace, for somebody who has to judge it.";
+    "workspace_update", ["workspace", "update"], crate::update::UpdateRequest => WorkspaceStatus, Writes,
+        "Change a workspace's name, labels or time to live.";
+    "workspace_command_list", ["workspace", "command", "list"], crate::command::ListCommands => Vec<crate::exec::CommandInfo>, Reads,
+        "List the commands that run in a workspace, or all that ran.";
+    "workspace_command_wait", ["workspace", "command", "wait"], crate::command::WaitForCommand => ExecResult, Reads,
+        "Wait until a command has ended, and give its result.";
+    "workspace_command_signal", ["workspace", "command", "signal"], crate::command::SignalCommand => crate::command::SignalledCommand, Writes,
+        "Signal a command and all it started.";
     "workspace_diff", ["workspace", "diff"], DiffRequest => WorkspaceDiff, Reads,
         "Show what changed in /workspace since it was seeded.";
     "workspace_export", ["workspace", "export"], ExportRequest => Exported, Writes,

@@ -133,6 +133,7 @@ mod tests {
             entropy: vec![7; 32].into(),
             machine_id: "0123456789abcdef0123456789abcdef".into(),
             boot_id: "01234567-89ab-cdef-0123-456789abcdef".into(),
+            ..AdoptRequest::default()
         }
     }
 

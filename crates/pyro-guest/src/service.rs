@@ -102,8 +102,14 @@ impl Agent for AgentService {
             return Err(Status::unavailable("this machine is shutting down"));
         }
         let request = request.into_inner();
+        let limits = (request.process_count, request.open_file_count);
         let shared = Arc::clone(&self.0);
         let adopted = move || adopt::adopt(&request, shared.kernel, shared.project.as_ref());
+        let (processes, open_files) = limits;
+        self.0
+            .commands
+            .limit(processes, open_files)
+            .map_err(|error| Status::internal(format!("cannot limit the commands: {error}")))?;
         let reply = tokio::task::spawn_blocking(adopted)
             .await
             .map_err(|error| Status::internal(error.to_string()))??;

@@ -5,6 +5,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::system::RebootCommand;
 use tokio::io::unix::AsyncFd;
@@ -38,12 +39,19 @@ pub(crate) fn is_init() -> bool {
 }
 
 /// Set once, at the start, in a container: the most processes that one of its users may have.
-static IN_CONTAINER: OnceLock<u64> = OnceLock::new();
+static IN_CONTAINER: OnceLock<AtomicU64> = OnceLock::new();
 
 /// From now on the machine is a container, whose kernel is not this agent's to power off, and
 /// none of whose users may have more than so many processes.
 pub(crate) fn be_in_container(processes: u64) {
-    let _ = IN_CONTAINER.set(processes);
+    let _ = IN_CONTAINER.set(AtomicU64::new(processes));
+}
+
+/// Lowers that limit, if the machine is a container.
+pub(crate) fn limit_container(processes: u64) {
+    if let Some(limit) = IN_CONTAINER.get() {
+        limit.fetch_min(processes, Ordering::Relaxed);
+    }
 }
 
 /// True if the machine is a container.
@@ -53,7 +61,7 @@ pub(crate) fn is_in_container() -> bool {
 
 /// The limit of processes, if the machine is a container.
 pub(crate) fn container_limit() -> Option<u64> {
-    IN_CONTAINER.get().copied()
+    IN_CONTAINER.get().map(|limit| limit.load(Ordering::Relaxed))
 }
 
 /// A descriptor that the engine handed to PID 1 by its number; no command inherits it.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use axum::body::Bytes;
 use futures_util::Stream;
 use pyro_contract::exec::ExecRequest;
+use pyro_contract::limits::{CommandLimits, WorkspaceLimits};
 use pyro_contract::name::EnvVar;
 use pyro_contract::shell::TerminalSize;
 use pyro_contract::{Error, ErrorCode, Result};
@@ -55,6 +56,7 @@ impl Agent {
     pub(crate) async fn adopt(
         &self,
         hostname: &str,
+        limits: WorkspaceLimits,
         host_kernel: bool,
         patience: Duration,
     ) -> Result<Greeting> {
@@ -65,6 +67,8 @@ impl Agent {
             entropy: Bytes::copy_from_slice(&entropy),
             machine_id: machine_id.iter().map(|byte| format!("{byte:02x}")).collect(),
             boot_id: uuid(rand::random()),
+            process_count: limits.process_count.unwrap_or(0),
+            open_file_count: limits.open_file_count.unwrap_or(0),
         };
         let mut client = self.client.clone();
         let reply = tokio::time::timeout(patience, client.adopt(request))
@@ -140,7 +144,7 @@ impl Agent {
         let env = workspace_env.iter().chain(&request.env);
         let start = ExecStart {
             request_id: format!("{:032x}", rand::random::<u128>()),
-            argv: request.argv.iter().map(|text| Bytes::copy_from_slice(text.as_bytes())).collect(),
+            argv: request.command().into_iter().map(Bytes::from).collect(),
             cwd: Bytes::copy_from_slice(cwd.as_bytes()),
             env: env
                 .map(|var| pyro_wire::v1::EnvVar {
@@ -155,6 +159,7 @@ impl Agent {
                 rows: size.rows.into(),
                 columns: size.cols.into(),
             }),
+            limits: Some(limits_of(&request.limits)),
         };
         let first = ExecInput { input: Some(exec_input::Input::Start(start)) };
         sender.send(first).await.map_err(|_| internal("the exec stream closed"))?;
@@ -195,6 +200,15 @@ impl Agent {
             .await
             .map(drop)
             .map_err(|status| broken("the machine did not shut down", &status))
+    }
+}
+
+fn limits_of(limits: &CommandLimits) -> pyro_wire::v1::CommandLimits {
+    pyro_wire::v1::CommandLimits {
+        memory_bytes: u64::from(limits.memory_mib.unwrap_or(0)) << 20,
+        cpu_percent: limits.cpu_percent.unwrap_or(0),
+        process_count: limits.process_count.unwrap_or(0),
+        open_file_count: limits.open_file_count.unwrap_or(0),
     }
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod shell;
 
 pub use shell::{AttachEvent, AttachInput, AttachOutput, Attachment};
+mod journal;
 
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
@@ -15,6 +16,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use pyro_contract::exec::{ExecOutcome, ExecRequest, Stream};
+use pyro_contract::name::WorkspaceId;
 use pyro_contract::shell::TerminalSize;
 use pyro_contract::workspace::Usage;
 use pyro_contract::{Error, ErrorCode, Result};
@@ -32,6 +34,8 @@ use crate::protocol::{
     Channel, EXEC, ExecCommand, ExecReport, FREEZE, FreezeReport, HOLD, Hold, HoldReport,
     LiveStatus, MAX_FRAME, STATUS, STDIN_FRAME, STDIN_WINDOW, STOP, StopMode, USAGE,
 };
+
+pub(crate) use journal::{Bell, bell, signal, update};
 
 /// No answer of a supervisor is longer.
 const MAX_ANSWER: usize = 4 << 20;
@@ -117,6 +121,8 @@ pub enum ExecEvent {
 /// A command running in a workspace. Dropping both halves ends it, unless it is detached.
 #[derive(Debug)]
 pub struct ExecSession {
+    /// The workspace that it runs in.
+    pub workspace: WorkspaceId,
     /// The command's number in the journal.
     pub sequence: u64,
     /// What it says.
@@ -162,6 +168,7 @@ pub(crate) async fn exec(
         let _ = give.try_send(());
     }
     Ok(ExecSession {
+        workspace: dir.id()?,
         sequence,
         output: ExecOutput { frames: stream, credit: give },
         input: ExecInput { frames: sink, credit: take },

@@ -19,12 +19,13 @@ use std::time::Duration;
 
 use pyro_contract::env_vars::{PYRO_HOME, XDG_DATA_HOME};
 use pyro_contract::journal::ClientName;
-use pyro_contract::name::WorkspaceId;
+use pyro_contract::name::{WorkspaceId, WorkspaceName};
+use pyro_contract::workspace::WorkspaceState;
 use pyro_contract::{Error, ErrorCode, Result};
 
 use crate::caller::Caller;
 use crate::lock::Lock;
-use crate::record::not_found;
+use crate::record::{Record, not_found};
 
 /// The root of pyro's state.
 #[derive(Debug, Clone)]
@@ -105,6 +106,15 @@ impl Home {
         Lock::wait(&self.workspaces().join(".lock"))
     }
 
+    /// Every workspace whose record can be read, as it was last written down; for completion, which
+    /// must be quick and mends nothing.
+    #[must_use]
+    pub fn names(&self) -> Vec<(WorkspaceId, Option<WorkspaceName>, WorkspaceState)> {
+        let ids = self.ids().unwrap_or_default().into_iter();
+        let records = ids.filter_map(|id| Record::load(&self.workspace(&id)).ok());
+        records.map(|record| (record.id, record.name, record.state)).collect()
+    }
+
     /// The ids of all directories that are workspaces, whatever their condition.
     pub(crate) fn ids(&self) -> Result<Vec<WorkspaceId>> {
         let dir = self.workspaces();
@@ -161,6 +171,11 @@ impl WorkspaceDir {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whose directory it is.
+    pub(crate) fn id(&self) -> Result<WorkspaceId> {
+        self.path.file_name().unwrap_or_default().to_string_lossy().parse()
     }
 
     /// Who is using it.

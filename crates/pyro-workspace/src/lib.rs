@@ -13,6 +13,8 @@ mod caller;
 mod client;
 pub mod doctor;
 mod engines;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod home;
 mod journal;
 mod lock;
@@ -28,14 +30,16 @@ mod seed;
 mod settings;
 mod setup;
 pub mod supervisor;
+mod update;
 mod warm;
 mod watch;
 
 pub use client::{AttachEvent, AttachInput, AttachOutput, Attachment};
 pub use client::{ExecEvent, ExecInput, ExecOutput, ExecSession};
 pub use home::Home;
+pub use journal::JournalBounds;
 pub use perform::{Call, Collected};
-pub use pyro::{Ephemeral, Listing, Pyro};
+pub use pyro::{Ephemeral, FollowFrom, Followed, Follower, Listing, Pyro};
 pub use review::{Detail, ExportTarget, Review};
 pub use settings::{Programs, Settings, Templates};
 pub use watch::{Interrupt, Watch};

@@ -12,14 +12,17 @@ use std::sync::Arc;
 pub use collect::Collected;
 
 use futures_util::future::BoxFuture;
+use pyro_contract::command::{self, LogsRequest};
 use pyro_contract::environment::EnvironmentRef;
 use pyro_contract::exec::Stream;
+use pyro_contract::journal::EventsRequest;
 use pyro_contract::operation::{
-    CATALOGUE, DoctorRequest, ExecInWorkspace, InspectRequest, LogsRequest, Nothing, OfEnvironment,
-    OfWorkspace, Operation, PruneRequest, RunRequest,
+    CATALOGUE, DoctorRequest, ExecInWorkspace, InspectRequest, Nothing, OfEnvironment, OfWorkspace,
+    Operation, PruneRequest, RunRequest,
 };
 use pyro_contract::shell;
 use pyro_contract::template::PrepareRequest;
+use pyro_contract::update::UpdateRequest;
 use pyro_contract::{Error, ErrorCode, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -158,7 +161,18 @@ table! {
     "workspace_exec": |pyro, request: ExecInWorkspace, call|
         collect::exec(pyro, request, call).await?;
     "workspace_logs": |pyro, request: LogsRequest, _call|
-        pyro.logs(&request.workspace, request.tail).await?;
+        pyro.logs(&request).await?;
+    "workspace_output": |pyro, request: command::OutputRequest, _call| pyro.output(&request).await?;
+    "workspace_events": |pyro, request: EventsRequest, _call| pyro.events(&request).await?;
+    "workspace_summary": |pyro, request: OfWorkspace, call|
+        pyro.summary(&request.workspace, &call.watch).await?;
+    "workspace_update": |pyro, request: UpdateRequest, _call| pyro.update(&request).await?;
+    "workspace_command_list": |pyro, request: command::ListCommands, _call|
+        pyro.list_commands(&request).await?;
+    "workspace_command_wait": |pyro, request: command::WaitForCommand, _call|
+        pyro.wait_for_command(&request).await?;
+    "workspace_command_signal": |pyro, request: command::SignalCommand, _call|
+        pyro.signal_command(&request).await?;
     "workspace_diff": |pyro, request: pyro_contract::diff::DiffRequest, call|
         pyro.diff(&request, &call.watch).await?;
     "workspace_export": |pyro, request: pyro_contract::operation::ExportRequest, call|

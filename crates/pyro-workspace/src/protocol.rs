@@ -23,6 +23,9 @@ pub(crate) const SHELL_RESIZE: &str = "/v1/shell/resize";
 pub(crate) const SHELL_SIGNAL: &str = "/v1/shell/signal";
 pub(crate) const SHELL_CLOSE: &str = "/v1/shell/close";
 pub(crate) const SHELL_ATTACH: &str = "/v1/shell/attach";
+pub(crate) const FOLLOW: &str = "/v1/follow";
+pub(crate) const UPDATE: &str = "/v1/update";
+pub(crate) const SIGNAL: &str = "/v1/signal";
 
 /// The largest frame either side sends or takes.
 pub(crate) const MAX_FRAME: usize = 1 << 20;
@@ -145,6 +148,29 @@ pub(crate) enum Hold {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum HoldReport {
+    Done,
+    Failed(Error),
+}
+
+/// What became of an update.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum UpdateReport {
+    Done,
+    Failed(Error),
+}
+
+/// A signal for a command, whoever started it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SignalOrder {
+    pub(crate) sequence: u64,
+    pub(crate) signal: i32,
+}
+
+/// What became of it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SignalReport {
     Done,
     Failed(Error),
 }

@@ -4,17 +4,20 @@ mod birth;
 mod create;
 mod disk;
 mod environments;
+mod follow;
 mod journal;
 mod keeper;
 mod prepare;
 mod shell;
+mod summary;
+mod update;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use pyro_contract::exec::{ExecRequest, JournalCommand};
+use pyro_contract::exec::ExecRequest;
 use pyro_contract::journal::ClientName;
 use pyro_contract::name::{WorkspaceId, WorkspaceRef};
 use pyro_contract::operation::InstalledProgram;
@@ -31,9 +34,10 @@ use crate::record::{Record, not_found, paused};
 use crate::review::Review;
 use crate::settings::Settings;
 use crate::watch::Watch;
-use crate::{journal as books, reconcile, setup};
+use crate::{reconcile, setup};
 
 pub use create::Ephemeral;
+pub use follow::{FollowFrom, Followed, Follower};
 
 /// An orderly stop takes at most this, and then the supervisor uses force.
 const STOP_PATIENCE: Duration = Duration::from_secs(75);
@@ -267,16 +271,6 @@ impl Pyro {
         client::exec(&dir, request, None).await
     }
 
-    /// The commands that ran in a workspace, oldest first; the last `tail` if given.
-    pub async fn logs(
-        &self,
-        workspace: &WorkspaceRef,
-        tail: Option<u32>,
-    ) -> Result<Vec<JournalCommand>> {
-        let (dir, _) = self.find(workspace).await?;
-        blocking(move || books::read(&dir.journal_file(), tail)).await
-    }
-
     /// Holds a workspace still and opens what it wrote, for diffs and exports.
     pub async fn review(&self, workspace: &WorkspaceRef) -> Result<Review> {
         let (dir, record) = self.find(workspace).await?;
@@ -397,6 +391,7 @@ async fn status_of(dir: &WorkspaceDir, record: Record) -> WorkspaceStatus {
         environment_digest: record.environment_digest,
         engine: record.engine,
         shape: record.shape,
+        limits: record.limits,
         seed: record.seed,
         labels: record.labels,
         created_at: record.created_at,

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use pyro_contract::environment::{Digest, EnvironmentRef};
+use pyro_contract::limits::WorkspaceLimits;
 use pyro_contract::name::{EnvVar, Name, WorkspaceId, WorkspaceName};
 use pyro_contract::workspace::{EngineKind, Isolation, SeedStatus, Shape, WorkspaceState};
 use pyro_contract::{Error, ErrorCode, Result};
@@ -33,6 +34,8 @@ pub(crate) struct Record {
     pub(crate) kernel_digest: Digest,
     pub(crate) engine: EngineKind,
     pub(crate) shape: Shape,
+    #[serde(default)]
+    pub(crate) limits: WorkspaceLimits,
     pub(crate) seed: SeedStatus,
     #[serde(default)]
     pub(crate) env: Vec<EnvVar>,
@@ -83,6 +86,7 @@ impl Record {
             kernel_digest,
             engine,
             shape: Shape::default(),
+            limits: WorkspaceLimits::default(),
             seed: SeedStatus {
                 source: pyro_contract::workspace::Seed::Empty,
                 commit: None,

@@ -5,13 +5,18 @@
 //! something ends the run, write down how it ended. If it dies at any point the lock is free and
 //! the machine dead, and the next client settles the record (`reconcile.rs`).
 
+mod commands;
 mod exec;
+mod follow;
 mod hold;
+#[cfg(test)]
+mod hostile;
 mod lifeline;
 mod newborn;
 mod overdue;
 mod server;
 mod shell;
+mod update;
 mod vigil;
 pub mod warm;
 
@@ -23,10 +28,10 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use pyro_contract::journal::{ClientName, EventKind, StopReason};
+use pyro_contract::limits::WorkspaceLimits;
 use pyro_contract::name::WorkspaceId;
-use pyro_contract::workspace::WorkspaceState;
+use pyro_contract::workspace::{Shape, WorkspaceState};
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_engine::{Exit, Image, Machine, MachineSpec};
 use tokio::sync::{RwLock, watch};
@@ -113,9 +118,16 @@ struct Shared {
     machine: Arc<dyn Machine>,
     journal: Journal,
     env: Vec<pyro_contract::name::EnvVar>,
+    shape: Shape,
+    limits: WorkspaceLimits,
+    /// The commands that run now.
+    commands: commands::Running,
     /// Who waits for a command.
     vigil: vigil::Vigil,
     ending: Endings,
+    /// When its time to live is up.
+    deadline: watch::Sender<Option<tokio::time::Instant>>,
+    updates: update::Asking,
     /// Who asks for the machine to be held still, or to go on.
     holds: hold::Asking,
     /// Held for reading by whoever reads the frozen disk; an orderly end waits for them.
@@ -190,13 +202,17 @@ async fn own(orders: Orders, warm: Option<Newborn>) -> Result<()> {
     let mut server = std::pin::pin!(server::serve(listener, Arc::clone(&shared)));
     let mut vigil = std::pin::pin!(vigil::keep(&shared));
     let mut holds = shared.holds.listen();
-    let mut ending = std::pin::pin!(wait_for_ending(&shared, machine.as_ref(), record.ttl_seconds));
+    let mut updates = shared.updates.listen();
+    let mut ending = std::pin::pin!(wait_for_ending(&shared, machine.as_ref()));
     let ending = loop {
         tokio::select! {
             ending = &mut ending => break ending,
             asked = holds.recv() => {
                 let workspace = hold::Workspace { dir: &dir, shared: &shared, machine: &*machine };
                 workspace.answer(asked, &mut record).await;
+            }
+            Some(asked) = updates.recv() => {
+                update::answer(asked, &dir, &shared, &mut record).await;
             }
             error = &mut server => return Err(error),
             () = &mut vigil => {}
@@ -245,7 +261,7 @@ async fn begin(
     });
     record.save(dir)?;
     crate::record::reserve(dir);
-    let journal = Journal::open(&dir.journal_file(), dir.activity_file())?;
+    let journal = Journal::open(&dir.journal_file(), dir.activity_file(), settings.journal)?;
     let listener = server::bind(dir)?;
     let runtime_dir = dir.runtime_dir();
     let _ = fs::remove_dir_all(&runtime_dir);
@@ -275,15 +291,13 @@ async fn begin(
     record.save(dir)?;
 
     let hostname = record.name.as_ref().map_or(record.id.as_str(), |name| name.as_str());
-    let greeting = newborn.adopt(&dir.baseline_file(), hostname, boot, home).await?;
+    let greeting =
+        newborn.adopt(&dir.baseline_file(), (hostname, record.limits), boot, home).await?;
     let Newborn { machine, agent, .. } = newborn;
 
     if let Some(run) = &mut record.run {
         run.kernel_release = Some(greeting.kernel_release);
-        run.stops_at = record.ttl_seconds.and_then(|seconds| {
-            let span = jiff::SignedDuration::from_secs(i64::try_from(seconds).ok()?);
-            Timestamp::now().checked_add(span).ok()
-        });
+        run.stops_at = crate::update::stops_at(record.ttl_seconds);
     }
     record.state = WorkspaceState::Started;
     record.error = None;
@@ -293,8 +307,13 @@ async fn begin(
         machine: Arc::from(machine),
         journal,
         env: record.env.clone(),
+        shape: record.shape,
+        limits: record.limits,
+        commands: commands::Running::default(),
         vigil: vigil::Vigil::default(),
         ending,
+        deadline: watch::Sender::new(update::deadline(record.ttl_seconds)),
+        updates: update::Asking::default(),
         holds: hold::Asking::default(),
         freezes: RwLock::new(()),
         sessions: RwLock::new(()),
@@ -305,16 +324,24 @@ async fn begin(
 }
 
 /// The time to live counts from the start, whether the machine is held still meanwhile or not.
-async fn wait_for_ending(
-    shared: &Shared,
-    machine: &dyn Machine,
-    ttl_seconds: Option<u64>,
-) -> Ending {
+async fn wait_for_ending(shared: &Shared, machine: &dyn Machine) -> Ending {
     let mut asked = shared.ending.subscribe();
     let time_to_live = async {
-        match ttl_seconds {
-            Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
-            None => std::future::pending().await,
+        let mut deadline = shared.deadline.subscribe();
+        loop {
+            let until = *deadline.borrow_and_update();
+            let up = async {
+                match until {
+                    Some(until) => tokio::time::sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = up => return,
+                changed = deadline.changed() => if changed.is_err() {
+                    return std::future::pending().await;
+                },
+            }
         }
     };
     tokio::select! {

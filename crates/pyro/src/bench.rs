@@ -29,7 +29,7 @@ struct Rounds {
 }
 
 impl Rounds {
-    const USUAL: Self = Self { few: 3, some: 10, many: 200 };
+    const USUAL: Self = Self { few: 3, some: 10, many: 1000 };
     const QUICK: Self = Self { few: 1, some: 3, many: 20 };
 }
 

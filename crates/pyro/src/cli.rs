@@ -1,6 +1,8 @@
 //! The command line, as types.
 
 pub(crate) mod disk;
+mod journal;
+mod limits;
 mod shell;
 
 use std::path::PathBuf;
@@ -13,6 +15,8 @@ use pyro_contract::environment::EnvironmentRef;
 use pyro_contract::name::{EnvVar, Label, WorkspaceId, WorkspaceName, WorkspaceRef};
 use pyro_contract::workspace::{EngineChoice, EngineKind, ShapeRequest};
 
+pub(crate) use journal::{CommandCommand, EventsArgs, LogsArgs, OutputArgs, UpdateArgs};
+pub(crate) use limits::{CommandLimitArgs, WorkspaceLimitArgs};
 pub(crate) use shell::{InteractiveArgs, OfArgs, OpenArgs, ReadArgs, ShellCommand, WriteArgs};
 
 /// A computer of its own for a coding agent: a persistent, isolated Linux workspace.
@@ -108,7 +112,9 @@ are measured where they are installed.")]
     #[command(after_help = "\
 Examples:
   pyro completions bash > /etc/bash_completion.d/pyro
-  pyro completions zsh > \"${fpath[1]}/_pyro\"")]
+  pyro completions zsh > \"${fpath[1]}/_pyro\"
+
+It completes commands, options, and the names of workspaces and environments.")]
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
@@ -240,12 +246,15 @@ While paused it takes no processor time, and nothing in it can be run or read. I
 Examples:
   pyro workspace exec demo -- make test
   pyro workspace exec demo --cwd src --env DEBUG=1 --timeout-seconds 60 -- python3 main.py
-  pyro workspace exec demo -- sh -c 'grep -r TODO . | wc -l'
+  pyro workspace exec demo -c 'grep -r TODO . | wc -l'
+  pyro workspace exec demo --memory-mib 512 --process-count 100 -- ./untrusted
+  pyro workspace exec demo --detach -- make test   # then: pyro workspace command list demo
   tar c data | pyro workspace exec demo -- tar x
   pyro workspace exec -it demo -- bash
 
 The exit code is the command's; 124 if it ran out of time, 125 if pyro itself failed.
-Ctrl-C is passed on to the command; a second one ends it and all it started.")]
+Ctrl-C is passed on to the command; a second one ends it and all it started, and so does the end of
+this process, unless it is detached.")]
     Exec {
         /// Its id or name
         #[arg(value_parser = parse::<WorkspaceRef>)]
@@ -257,17 +266,48 @@ Ctrl-C is passed on to the command; a second one ends it and all it started.")]
     #[command(subcommand)]
     Shell(ShellCommand),
     /// Show the commands that ran in a workspace, with their output
-    #[command(
-        after_help = "Examples:\n  pyro workspace logs demo\n  pyro workspace logs demo --tail 1"
-    )]
-    Logs {
+    #[command(after_help = "\
+Examples:
+  pyro workspace logs demo
+  pyro workspace logs demo --tail 1
+  pyro workspace logs demo --since 10m --grep 'error|warning'
+  pyro workspace logs demo --sequence 7            # all of its output
+  pyro workspace logs demo --sequence 7 --follow   # until it ends
+  pyro workspace logs demo --follow                # until the workspace stops")]
+    Logs(LogsArgs),
+    /// Read a command's output from anywhere in it, or go on where an answer was cut off
+    #[command(after_help = "\
+Examples:
+  pyro workspace output demo --sequence 7
+  pyro workspace output demo --sequence 7 --position 1048576 --stream stderr
+  pyro --json workspace output demo --continuation AQcAAAAAAAAA…
+
+What the command wrote to stdout goes to stdout, and the rest to stderr.")]
+    Output(OutputArgs),
+    /// Show everything that happened in a workspace, and who asked for it
+    #[command(after_help = "\
+Examples:
+  pyro workspace events demo
+  pyro workspace events demo --since 1h
+  pyro --json workspace events demo --follow | jq .kind")]
+    Events(EventsArgs),
+    /// Sum up what was done in a workspace, for somebody who has to judge it
+    #[command(after_help = "Example:\n  pyro workspace summary demo")]
+    Summary {
         /// Its id or name
         #[arg(value_parser = parse::<WorkspaceRef>)]
         workspace: WorkspaceRef,
-        /// Only the last N commands
-        #[arg(long, value_name = "N")]
-        tail: Option<u32>,
     },
+    /// Change a workspace's name, labels or time to live
+    #[command(after_help = "\
+Examples:
+  pyro workspace update demo --name review --label team=core
+  pyro workspace update demo --clear-label team --ttl-seconds 3600
+  pyro workspace update demo --clear-ttl")]
+    Update(UpdateArgs),
+    /// Commands that run, or ran: list them, wait for them, signal them
+    #[command(subcommand)]
+    Command(CommandCommand),
     /// Show what changed in /workspace since it was seeded, as a patch that `git apply` takes
     #[command(after_help = "\
 Examples:
@@ -345,6 +385,8 @@ pub(crate) struct MachineArgs {
     pub(crate) seed_git: Option<String>,
     #[command(flatten)]
     pub(crate) kind: KindArgs,
+    #[command(flatten)]
+    pub(crate) limits: WorkspaceLimitArgs,
     /// A name to find it by
     #[arg(long, value_parser = parse::<WorkspaceName>)]
     pub(crate) name: Option<WorkspaceName>,
@@ -437,8 +479,14 @@ pub(crate) struct RunArgs {
     pub(crate) timeout_seconds: Option<u64>,
     #[command(flatten)]
     pub(crate) interactive: InteractiveArgs,
+    /// With --json: the most bytes of output, both streams together [default: 1048576]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_output_bytes: Option<u32>,
+    /// Instead of CMD: a text for a login shell, run as `sh -lc TEXT`
+    #[arg(long, short = 'c', value_name = "TEXT", conflicts_with = "argv")]
+    pub(crate) shell: Option<String>,
     /// The command and its arguments
-    #[arg(last = true, required = true, value_name = "CMD")]
+    #[arg(last = true, required_unless_present = "shell", value_name = "CMD")]
     pub(crate) argv: Vec<String>,
 }
 
@@ -457,12 +505,23 @@ pub(crate) struct ExecArgs {
     #[arg(long, value_name = "N")]
     pub(crate) timeout_seconds: Option<u64>,
     /// Return at once and let it run; its output is in the logs
-    #[arg(long, conflicts_with_all = ["interactive", "tty"])]
+    #[arg(long, short, conflicts_with_all = ["interactive", "tty"])]
     pub(crate) detach: bool,
+    /// With --detach: print the bare number of the command
+    #[arg(long, requires = "detach", conflicts_with = "json")]
+    pub(crate) id_only: bool,
+    #[command(flatten)]
+    pub(crate) limits: CommandLimitArgs,
+    /// With --json: the most bytes of output, both streams together [default: 1048576]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_output_bytes: Option<u32>,
+    /// Instead of CMD: a text for a login shell, run as `sh -lc TEXT`
+    #[arg(long, short = 'c', value_name = "TEXT", conflicts_with = "argv")]
+    pub(crate) shell: Option<String>,
     #[command(flatten)]
     pub(crate) interactive: InteractiveArgs,
     /// The command and its arguments
-    #[arg(last = true, required = true, value_name = "CMD")]
+    #[arg(last = true, required_unless_present = "shell", value_name = "CMD")]
     pub(crate) argv: Vec<String>,
 }
 

@@ -5,6 +5,7 @@ mod doctor;
 mod environment;
 mod exec;
 mod interactive;
+mod journal;
 mod prepare;
 mod review;
 mod setup;
@@ -15,14 +16,14 @@ mod workspace;
 
 use std::path::PathBuf;
 
-use clap::CommandFactory as _;
 use pyro_contract::diff::DiffRequest;
 use pyro_contract::journal::ClientName;
 use pyro_contract::{Error, Result};
 use pyro_workspace::Pyro;
 
 use crate::bench;
-use crate::cli::{Cli, Command, WorkspaceCommand};
+use crate::cli::{Command, WorkspaceCommand};
+use crate::complete;
 use crate::reference;
 use crate::ui::{Ui, write_stdout};
 
@@ -36,9 +37,7 @@ pub(crate) async fn dispatch(command: Command, ui: &Ui) -> Result<u8> {
         Command::Warm(args) => return supervise::warm(args).await,
         Command::Freeze(args) => return prepare::freeze(args, own_program()?).await,
         Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "pyro", &mut script);
-            return write_stdout(&script).map(|()| 0);
+            return write_stdout(&complete::script(shell)?).map(|()| 0);
         }
         Command::Bench(args) => return bench::run(args, own_program()?, ui).await,
         Command::Contract if ui.json() => {

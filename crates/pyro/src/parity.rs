@@ -32,12 +32,16 @@ const SHOWING: &[&str] = &[
     "interactive",
     "tty",
     "content_only",
+    "follow",
 ];
 
 /// What no door can offer with this operation, and why.
 const REFUSED: &[(&str, &str)] = &[
     // The workspace is deleted as soon as its one command ends.
     ("run", "detach"),
+    // The one command may take what its machine may.
+    ("run", "memory_mib"),
+    ("run", "cpu_percent"),
 ];
 
 #[test]

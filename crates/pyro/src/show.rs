@@ -1,12 +1,15 @@
 //! Results as a person reads them.
 
+mod journal;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pyro_contract::exec::{JournalCommand, Stream};
 use pyro_contract::operation::{Check, CheckStatus};
 use pyro_contract::workspace::{Seed, WorkspaceStatus};
+
+pub(crate) use journal::{FollowedLines, command_line, commands, ended, events, journal, summary};
 
 /// Columns as wide as their widest cell, two spaces apart; the last is not padded.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
@@ -118,52 +121,6 @@ fn seed(status: &WorkspaceStatus) -> String {
         let _ = write!(text, ", {} left out", seed.skipped_count);
     }
     text
-}
-
-pub(crate) fn journal(commands: &[JournalCommand]) -> String {
-    let mut text = String::new();
-    for command in commands {
-        let ended = match (&command.outcome, &command.error) {
-            (Some(outcome), _) if outcome.timed_out => "timed out".into(),
-            (Some(outcome), _) if outcome.oom_killed => "out of memory".into(),
-            (Some(outcome), _) => match (outcome.exit_code, outcome.signal) {
-                (Some(code), _) => format!("exit {code}"),
-                (None, Some(signal)) => format!("signal {signal}"),
-                (None, None) => "ended".into(),
-            },
-            (None, Some(error)) => error.clone(),
-            (None, None) => "running".into(),
-        };
-        let duration = command
-            .outcome
-            .as_ref()
-            .map_or(String::new(), |o| format!(", {:.1} s", Seconds(o.duration_ms).as_f64()));
-        let _ = writeln!(
-            text,
-            "#{} {} {} [{ended}{duration}]",
-            command.sequence,
-            command.started_at.strftime("%F %T"),
-            shell_words(&command.argv)
-        );
-        for (index, chunk) in command.output.iter().enumerate() {
-            let mark = if chunk.stream == Stream::Stderr { "! " } else { "  " };
-            for line in chunk.text.lines() {
-                let _ = writeln!(text, "{mark}{}", harmless(line));
-            }
-            if index == 0 && command.omitted_bytes > 0 {
-                let _ = writeln!(text, "  … {} left out …", bytes(command.omitted_bytes));
-            }
-        }
-    }
-    text
-}
-
-struct Seconds(u64);
-
-impl Seconds {
-    fn as_f64(&self) -> f64 {
-        std::time::Duration::from_millis(self.0).as_secs_f64()
-    }
 }
 
 /// The words as a shell would take them.

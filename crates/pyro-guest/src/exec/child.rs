@@ -162,6 +162,7 @@ struct Script {
     as_init: bool,
     /// The limit of processes, in a container.
     in_container: Option<u64>,
+    open_files: Option<u64>,
 }
 
 impl Script {
@@ -180,6 +181,7 @@ impl Script {
             groups: plan.user.groups.clone(),
             as_init: sys::is_init(),
             in_container: sys::container_limit(),
+            open_files: plan.open_files,
         })
     }
 
@@ -212,6 +214,9 @@ impl Script {
         }
         if self.as_init {
             reset_oom_score(if self.in_container.is_some() { b"200" } else { b"0" })?;
+        }
+        if let Some(files) = self.open_files {
+            privileges::limit_open_files(files)?;
         }
         if let Some(processes) = self.in_container {
             privileges::limit_processes(processes)?;

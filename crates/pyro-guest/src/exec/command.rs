@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use pyro_wire::v1::exec_failed::Reason;
 use pyro_wire::v1::exec_input::Input;
 use pyro_wire::v1::exec_output::Output;
-use pyro_wire::v1::{ExecExit, ExecInput, ExecOutput, ExecStart, ExecStarted};
+use pyro_wire::v1::{CommandLimits, ExecExit, ExecInput, ExecOutput, ExecStart, ExecStarted};
 use rustix::process::Signal;
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 use tonic::Streaming;
 
-use crate::exec::cgroup::{Cgroup, Cgroups};
+use crate::exec::cgroup::{CannotCreate, Cgroup, Cgroups};
 use crate::exec::child::{self, Child};
 use crate::exec::output::{Dropped, Outputs, Reply};
 use crate::exec::plan::{Plan, Refusal};
@@ -29,13 +29,10 @@ pub(crate) async fn run(
     input: Streaming<ExecInput>,
     replies: &mpsc::Sender<Reply>,
 ) {
-    let cgroup = cgroups.and_then(|all| match all.create() {
-        Ok(cgroup) => Some(cgroup),
-        Err(error) => {
-            log::line(&format!("a command has no cgroup: {error}"));
-            None
-        }
-    });
+    let cgroup = match cgroup(cgroups, &start.limits.unwrap_or_default()) {
+        Ok(cgroup) => cgroup,
+        Err(refusal) => return refuse(refusal, replies).await,
+    };
     let clock = Clock { begun: Instant::now(), timeout: start.timeout_ms };
     // Looking paths up blocks while the disk is frozen, and a blocked agent could not thaw it.
     let planned = tokio::task::spawn_blocking(move || Plan::new(&start)).await;
@@ -59,6 +56,29 @@ pub(crate) async fn run(
     };
     let tree = Tree { reaper: reaper.clone(), pid: child.pid, cgroup };
     attend(tree, &plan, child, clock, input, replies).await;
+}
+
+/// A command without limits goes without a cgroup if there is none to be had.
+fn cgroup(cgroups: Option<&Cgroups>, limits: &CommandLimits) -> Result<Option<Cgroup>, Refusal> {
+    let limited = limits.memory_bytes > 0 || limits.cpu_percent > 0 || limits.process_count > 0;
+    let cannot = |what: &str| {
+        let message = format!("this machine cannot limit the {what} of one command");
+        Refusal::new(Reason::LimitNotSupported, message)
+    };
+    match cgroups.map(|all| all.create(limits)) {
+        Some(Ok(cgroup)) => Ok(Some(cgroup)),
+        Some(Err(CannotCreate::Unsupported("pids"))) => Err(cannot("processes")),
+        Some(Err(CannotCreate::Unsupported(what))) => Err(cannot(what)),
+        Some(Err(CannotCreate::Failed(error))) if limited => {
+            Err(Refusal::new(Reason::Other, format!("cannot limit the command: {error}")))
+        }
+        Some(Err(CannotCreate::Failed(error))) => {
+            log::line(&format!("a command has no cgroup: {error}"));
+            Ok(None)
+        }
+        None if limited => Err(cannot("resources")),
+        None => Ok(None),
+    }
 }
 
 pub(super) async fn refuse(refusal: Refusal, replies: &mpsc::Sender<Reply>) {
@@ -106,12 +126,23 @@ impl Tree {
     /// How the main process ended, for the host.
     pub(super) fn exit(&self, how: Ended, timed_out: bool, clock: &Clock) -> Output {
         let duration_ms = clock.begun.elapsed().as_millis() as u64;
-        let oom_killed = self.cgroup.as_ref().is_some_and(Cgroup::was_oom_killed);
         let (code, signal) = match how {
             Ended::Exited(code) => (code, 0),
             Ended::Killed(signal) => (0, signal),
         };
-        Output::Exit(ExecExit { code, signal, timed_out, oom_killed, duration_ms })
+        let failed = (code, signal) != (0, 0);
+        let verdict = self.cgroup.as_ref().map(|cgroup| cgroup.verdict(failed)).unwrap_or_default();
+        Output::Exit(ExecExit {
+            code,
+            signal,
+            timed_out,
+            oom_killed: verdict.oom_killed,
+            duration_ms,
+            own_memory_limit: verdict.own_memory,
+            own_process_limit: verdict.own_processes,
+            machine_process_limit: verdict.machine_processes,
+            disk_full: failed && disk_is_full(),
+        })
     }
 }
 
@@ -149,6 +180,16 @@ async fn attend(
         // Dropped before it was over: then it ends with all that it started.
         Err(Dropped) => tree.kill(),
     }
+}
+
+/// True if next to nothing can be written to the machine's disk any more. See statvfs(3): this asks
+/// for numbers in memory, and does not wait for a disk that is held still.
+fn disk_is_full() -> bool {
+    const NOTHING: u64 = 512 << 10;
+    rustix::fs::statvfs("/").is_ok_and(|disk| {
+        disk.f_bavail.saturating_mul(disk.f_frsize) < NOTHING
+            || (disk.f_files > 0 && disk.f_favail == 0)
+    })
 }
 
 /// Returns how the main process ended, and whether its time ran out.

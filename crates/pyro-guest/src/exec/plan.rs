@@ -47,6 +47,8 @@ pub(crate) struct Plan {
     pub(crate) stdin: bool,
     /// The size of the terminal that it gets.
     pub(crate) terminal: Option<TerminalSize>,
+    /// How many files each process may have open, if that was said.
+    pub(crate) open_files: Option<u64>,
 }
 
 impl Plan {
@@ -74,8 +76,10 @@ impl Plan {
         } else {
             find_program(&argv[0], path.unwrap_or(OsStr::new(PATH)), &cwd)?
         };
+        let open_files = start.limits.map_or(0, |limits| limits.open_file_count);
+        let open_files = (open_files > 0).then_some(u64::from(open_files));
         let (stdin, terminal) = (start.stdin, start.terminal);
-        Ok(Self { program, argv, cwd, env, user, stdin, terminal })
+        Ok(Self { program, argv, cwd, env, user, stdin, terminal, open_files })
     }
 }
 

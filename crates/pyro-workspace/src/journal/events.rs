@@ -5,7 +5,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use pyro_contract::Result;
 use pyro_contract::journal::{Event, EventKind};
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, params};
 
 use super::schema;
 use crate::caller::Caller;
@@ -19,6 +19,21 @@ pub(crate) struct Which {
     pub(crate) since: Option<Timestamp>,
     /// Only the last so many.
     pub(crate) tail: Option<u32>,
+}
+
+/// No answer has more events.
+const PAGE: i64 = 10_000;
+
+/// The most events that are kept.
+const MOST: u64 = 200_000;
+
+/// Drops the oldest events beyond [`MOST`]; how many.
+pub(super) fn trim(connection: &Connection) -> rusqlite::Result<u64> {
+    let dropped = connection.execute(
+        "DELETE FROM events WHERE id <= (SELECT MAX(id) FROM events) - ?1",
+        params![MOST.cast_signed()],
+    )?;
+    Ok(dropped as u64)
 }
 
 pub(super) fn insert(
@@ -43,25 +58,21 @@ pub(crate) fn append(path: &Path, kind: &EventKind, caller: &Caller) -> Result<(
 
 /// Reads events, oldest first, whoever writes meanwhile.
 pub(crate) fn events(path: &Path, which: Which) -> Result<Vec<Event>> {
-    if !path.exists() {
-        return Ok(Vec::new());
-    }
-    let wrap = |error: rusqlite::Error| schema::failed(path, &error);
-    let connection = schema::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    if schema::version(&connection).map_err(wrap)? < 2 {
-        // Nothing was entered there yet, and only who has the workspace's lock may migrate it.
-        return Ok(Vec::new());
-    }
+    let Some(connection) = schema::open_for_reading(path)? else { return Ok(Vec::new()) };
     let read = || -> rusqlite::Result<Vec<Event>> {
-        let mut select = connection.prepare(
-            "SELECT id, at, client, kind FROM events WHERE id > ?1 ORDER BY id DESC LIMIT ?2",
-        )?;
-        let limit = which.tail.map_or(-1, i64::from);
+        // The last so many, or the first so many after a number: what is left is asked for next.
+        let (order, limit) = match which.tail {
+            Some(tail) => ("DESC", i64::from(tail).min(PAGE)),
+            None => ("ASC", PAGE),
+        };
+        let mut select = connection.prepare(&format!(
+            "SELECT id, at, client, kind FROM events WHERE id > ?1 ORDER BY id {order} LIMIT ?2"
+        ))?;
         let rows = select.query_map(params![which.after.cast_signed(), limit], event_of)?;
         rows.collect()
     };
-    let mut events = read().map_err(wrap)?;
-    events.reverse();
+    let mut events = read().map_err(|error| schema::failed(path, &error))?;
+    events.sort_by_key(|event| event.id);
     if let Some(since) = which.since {
         events.retain(|event| event.at >= since);
     }

@@ -29,8 +29,44 @@ const STEPS: [&str; VERSION as usize] = [
         bytes    BLOB NOT NULL,
         PRIMARY KEY (sequence, position)
     ) STRICT, WITHOUT ROWID;",
+    // Output is found by where it begins, so that it can be read from anywhere. What lay between
+    // the head and the tail that the first version kept is a gap.
     "ALTER TABLE commands ADD COLUMN client TEXT;
     ALTER TABLE commands ADD COLUMN detached INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE commands ADD COLUMN cost INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE pieces (
+        sequence INTEGER NOT NULL REFERENCES commands(sequence),
+        start    INTEGER NOT NULL,
+        stream   INTEGER NOT NULL,
+        bytes    BLOB NOT NULL,
+        PRIMARY KEY (sequence, start)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO pieces
+        SELECT sequence, before + CASE WHEN cost >= 65536 THEN omitted ELSE 0 END, stream, bytes
+        FROM (
+            SELECT o.sequence, stream, bytes, omitted_bytes AS omitted,
+                COALESCE(SUM(LENGTH(bytes)) OVER earlier, 0) AS before,
+                COALESCE(SUM(LENGTH(bytes) + 64) OVER earlier, 0) AS cost
+            FROM output o JOIN commands c ON c.sequence = o.sequence
+            WINDOW earlier AS (
+                PARTITION BY o.sequence ORDER BY position
+                ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+            )
+        );
+    DROP TABLE output;
+    UPDATE commands SET cost = (
+        SELECT COALESCE(SUM(LENGTH(bytes) + 48), 0) FROM pieces p
+        WHERE p.sequence = commands.sequence
+    );
+    CREATE TABLE blocks (
+        sequence INTEGER NOT NULL REFERENCES commands(sequence),
+        start    INTEGER NOT NULL,
+        length   INTEGER NOT NULL,
+        file     INTEGER NOT NULL,
+        position INTEGER NOT NULL,
+        size     INTEGER NOT NULL,
+        PRIMARY KEY (sequence, start)
+    ) STRICT, WITHOUT ROWID;
     CREATE TABLE events (
         id     INTEGER PRIMARY KEY AUTOINCREMENT,
         at     TEXT NOT NULL,
@@ -39,7 +75,7 @@ const STEPS: [&str; VERSION as usize] = [
     ) STRICT;",
 ];
 
-pub(super) fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
+fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
     let connection =
         Connection::open_with_flags(path, flags).map_err(|error| failed(path, &error))?;
     connection.busy_timeout(Duration::from_secs(5)).map_err(|error| failed(path, &error))?;
@@ -53,8 +89,49 @@ pub(super) fn open(path: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
-/// The version of a database that somebody else may be writing to.
-pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
+/// Opens a database to read it, whoever writes to it meanwhile; `None` if there is none yet.
+///
+/// Only who has the workspace's lock may migrate one. An older one is copied into memory and
+/// migrated there.
+pub(super) fn open_for_reading(path: &Path) -> Result<Option<Connection>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let wrap = |error: rusqlite::Error| failed(path, &error);
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    match version(&connection).map_err(wrap)? {
+        VERSION => Ok(Some(connection)),
+        0 => Ok(None),
+        found if found > VERSION => Err(newer(path, found)),
+        _ => copy_of_first(path).map(Some).map_err(wrap),
+    }
+}
+
+fn copy_of_first(path: &Path) -> rusqlite::Result<Connection> {
+    let mut connection = Connection::open_in_memory()?;
+    connection.execute_batch(STEPS[0])?;
+    connection.execute("ATTACH ?1 AS old", [path.to_string_lossy()])?;
+    connection.execute_batch(
+        "INSERT INTO commands SELECT * FROM old.commands;
+         INSERT INTO output SELECT * FROM old.output;
+         DETACH old;
+         PRAGMA user_version = 1;",
+    )?;
+    let transaction = connection.transaction()?;
+    STEPS.iter().skip(1).try_for_each(|step| take(&transaction, step))?;
+    transaction.commit()?;
+    Ok(connection)
+}
+
+fn newer(path: &Path, found: i64) -> Error {
+    Error::new(
+        ErrorCode::Unsupported,
+        format!("{} was written by a newer pyro (version {found})", path.display()),
+    )
+    .with_hint("use that newer pyro for this workspace")
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
@@ -68,11 +145,7 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
     connection.pragma_update(None, "synchronous", "NORMAL").map_err(wrap)?;
     let found = version(connection).map_err(wrap)?;
     if found > VERSION {
-        return Err(Error::new(
-            ErrorCode::Unsupported,
-            format!("{} was written by a newer pyro (version {found})", path.display()),
-        )
-        .with_hint("use that newer pyro for this workspace"));
+        return Err(newer(path, found));
     }
     let transaction = connection.transaction().map_err(wrap)?;
     let mut missing = STEPS.iter().skip(usize::try_from(found).unwrap_or(0));

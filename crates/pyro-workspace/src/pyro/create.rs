@@ -86,6 +86,7 @@ impl Pyro {
     ) -> Result<(WorkspaceId, birth::Newborn)> {
         let shape = request.shape.or(self.settings.shape);
         shape.validate()?;
+        request.limits.validate()?;
         let engine = self.engine_for(request.engine).await?;
         // A seed that cannot be is refused before anything is fetched for it.
         seed::check(&request.seed)?;
@@ -147,6 +148,7 @@ impl Pyro {
             record.name = request.name;
             record.labels = request.labels;
             record.shape = request.shape.or(settings.shape);
+            record.limits = request.limits;
             record.env = request.env;
             record.ttl_seconds = request.ttl_seconds;
             record.seed.source = seed::absolute(request.seed)?;

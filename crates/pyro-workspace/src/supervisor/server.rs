@@ -17,12 +17,12 @@ use pyro_contract::workspace::Usage;
 use pyro_contract::{Error, ErrorCode, Result};
 use tokio::net::UnixListener;
 
-use super::{Ending, Shared, exec, shell};
+use super::{Ending, Shared, commands, exec, follow, shell, update};
 use crate::caller::Caller;
 use crate::home::WorkspaceDir;
 use crate::protocol::{
-    EXEC, FREEZE, FreezeReport, HOLD, Hold, HoldReport, LiveStatus, MAX_FRAME, STATUS, STOP,
-    StopMode, USAGE,
+    EXEC, FOLLOW, FREEZE, FreezeReport, HOLD, Hold, HoldReport, LiveStatus, MAX_FRAME, SIGNAL,
+    STATUS, STOP, StopMode, UPDATE, USAGE,
 };
 
 /// Nobody may hold a machine's disk for longer, whatever it reads.
@@ -58,6 +58,9 @@ pub(super) async fn serve(listener: UnixListener, shared: Arc<Shared>) -> Error 
         .route(EXEC, any(open_exec))
         .route(FREEZE, any(open_freeze))
         .merge(shell::routes::all())
+        .route(FOLLOW, any(follow::open))
+        .route(UPDATE, post(update::ask))
+        .route(SIGNAL, post(commands::signal))
         .with_state(shared);
     match axum::serve(listener, router).await {
         Err(error) => Error::io("the control socket failed", &error),

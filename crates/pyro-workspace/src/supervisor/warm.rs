@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pyro_contract::exec::ExecRequest;
+use pyro_contract::limits::WorkspaceLimits;
 use pyro_contract::workspace::{EngineKind, Seed, Shape};
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_engine::{Image, MachineSpec};
@@ -142,7 +143,7 @@ async fn warm_up(orders: &WarmOrders) -> Result<Newborn> {
         return Ok(newborn);
     }
     seed::pack(&Seed::Empty, &baseline, directory, &Watch::default())?;
-    newborn.adopt(&baseline, NAME, boot, home).await?;
+    newborn.adopt(&baseline, (NAME, WorkspaceLimits::default()), boot, home).await?;
     rehearse(&newborn.agent).await?;
     newborn.hold().await?;
     Ok(newborn)

@@ -48,8 +48,11 @@ pub(crate) struct EngineReport {
     pub(crate) create_warm: Option<Times>,
     /// `pyro run ENV -- true`, from start to end, deletion included.
     pub(crate) run_cli: Option<Times>,
-    /// `true` through the library.
+    /// `true` through the library, one after the other.
     pub(crate) exec_library: Option<Times>,
+    /// Fork and exec of `true` by a shell in the guest, in milliseconds: what is left if nothing is
+    /// asked for from outside.
+    pub(crate) guest_fork_exec_ms: Option<f64>,
     /// `pyro workspace exec WS -- true`.
     pub(crate) exec_cli: Option<Times>,
     pub(crate) pause: Option<Times>,
@@ -108,6 +111,7 @@ impl Bench<'_> {
             create_warm: warm,
             run_cli,
             exec_library: None,
+            guest_fork_exec_ms: None,
             exec_cli: None,
             pause: None,
             resume: None,
@@ -190,6 +194,7 @@ impl Bench<'_> {
             times.push(timed(nothing(pyro, &workspace)).await?.1);
         }
         report.exec_library = Times::of(times);
+        report.guest_fork_exec_ms = Some(self.fork_exec(pyro, &workspace).await?);
         report.exec_cli = self.cli(&["workspace", "exec", workspace.as_str()]).await?;
         let (mut pauses, mut resumes) = (Vec::new(), Vec::new());
         for _ in 0..self.rounds.some {
@@ -207,6 +212,19 @@ impl Bench<'_> {
         pyro.delete(&reference(&idle)).await?;
         pyro.delete(&workspace).await?;
         Ok(())
+    }
+
+    /// As the guest itself counts it, over many.
+    async fn fork_exec(&self, pyro: &Pyro, workspace: &WorkspaceRef) -> Result<f64> {
+        let rounds = self.rounds.many;
+        let script = format!("i=0; while [ $i -lt {rounds} ]; do /bin/true; i=$((i+1)); done");
+        let mut session = pyro.exec(workspace, &ExecRequest::new(["sh", "-c", &script])).await?;
+        while let Some(event) = session.output.next().await? {
+            if let ExecEvent::Exit(outcome) = event {
+                return Ok(outcome.duration_ms as f64 / f64::from(rounds));
+            }
+        }
+        Err(Error::new(ErrorCode::MachineFailed, "a loop of `true` did not come to its end"))
     }
 
     async fn at_once(&self, engine: EngineKind) -> Result<AtOnce> {

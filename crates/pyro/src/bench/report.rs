@@ -1,6 +1,6 @@
 //! What was measured, for people and for programs.
 
-use pyro_contract::workspace::EngineKind;
+use pyro_contract::workspace::{EngineKind, Isolation};
 use serde::Serialize;
 
 use super::Times;
@@ -65,6 +65,10 @@ impl Report {
                 (p50(one.create_cold), p50(one.create_template), p50(one.create_warm));
             say(format!("{name}: from a template against cold"), template, cold, 1.0 / 8.0);
             say(format!("{name}: warm against from a template"), warm, template, 1.0 / 4.0);
+            if one.isolation == Some(Isolation::EmulatedVm) {
+                let what = format!("{name}: exec of `true` against fork and exec in the guest");
+                say(what, p50(one.exec_library), one.guest_fork_exec_ms, 1.5);
+            }
             if let Some(at_once) = &one.at_once {
                 let alone = at_once.creates as f64 * at_once.cpu_of_one_ms;
                 let what = format!(
@@ -109,6 +113,9 @@ impl Report {
                 ("resume", one.resume),
             ];
             text += &times(rows);
+            if let Some(ms) = one.guest_fork_exec_ms {
+                text += &format!("a fork and exec of true within takes {ms:.2} ms\n");
+            }
             if let Some(bytes) = one.idle_memory_bytes {
                 text += &format!("an idle workspace takes {} of memory\n", show::bytes(bytes));
             }
@@ -175,6 +182,7 @@ mod tests {
             create_warm: None,
             run_cli: None,
             exec_library: times(1.0),
+            guest_fork_exec_ms: Some(0.5),
             exec_cli: times(5.0),
             pause: None,
             resume: None,

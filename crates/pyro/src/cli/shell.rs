@@ -4,7 +4,8 @@ use clap::{Args, Subcommand};
 use pyro_contract::env_vars::PYRO_DETACH_KEYS;
 use pyro_contract::key::Key;
 use pyro_contract::name::{EnvVar, Name, WorkspaceRef};
-use pyro_contract::shell::{ShellRef, SignalName};
+use pyro_contract::shell::ShellRef;
+use pyro_contract::signal::SignalName;
 
 use super::parse;
 use crate::commands::DetachKeys;

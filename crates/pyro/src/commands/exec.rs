@@ -21,12 +21,15 @@ pub(super) async fn run_once(pyro: &Pyro, args: RunArgs, ui: &Ui) -> Result<u8> 
         user: args.user,
         timeout_seconds: args.timeout_seconds,
         stdin: passes_stdin(args.interactive, ui),
+        shell: args.shell,
+        max_output_bytes: args.max_output_bytes,
         ..ExecRequest::new(args.argv)
     };
     request.validate()?;
     if args.interactive.tty {
         RawTerminal::check()?;
     }
+    let cap = request.output_cap();
     let create = create_request(args.machine)?;
     let bar = ui.progress();
     let created = pyro.create_ephemeral(create, &bar.watch()).await;
@@ -38,7 +41,7 @@ pub(super) async fn run_once(pyro: &Pyro, args: RunArgs, ui: &Ui) -> Result<u8> 
             let session = workspace.exec_on_terminal(&request, terminal::size()).await?;
             return interactive::follow(session, ui).await;
         }
-        follow(workspace.exec(&request).await?, request.stdin, ui).await
+        follow(workspace.exec(&request).await?, request.stdin, (cap, false), ui).await
     };
     let ended = ended.await;
     workspace.end().await;
@@ -58,6 +61,9 @@ pub(super) async fn in_workspace(
         timeout_seconds: args.timeout_seconds,
         stdin: !args.detach && passes_stdin(args.interactive, ui),
         detach: args.detach,
+        shell: args.shell,
+        limits: args.limits.limits(),
+        max_output_bytes: args.max_output_bytes,
         ..ExecRequest::new(args.argv)
     };
     if args.interactive.tty {
@@ -70,15 +76,18 @@ pub(super) async fn in_workspace(
         let sequence = session.sequence;
         if ui.json() {
             ui.print_json(&serde_json::json!({ "sequence": sequence }))?;
+        } else if args.id_only {
+            write_stdout(format!("{sequence}\n").as_bytes())?;
         } else {
             ui.note(&format!(
-                "command {sequence} runs on; `pyro workspace logs {}` shows its output",
+                "command {sequence} runs on; `pyro workspace logs {} --sequence {sequence} --follow` \
+                 shows its output",
                 workspace.as_str()
             ));
         }
         return Ok(0);
     }
-    follow(session, request.stdin, ui).await
+    follow(session, request.stdin, (request.output_cap(), true), ui).await
 }
 
 /// A command gets our stdin unless that is the keyboard, and that too if it is to be interactive.
@@ -86,10 +95,16 @@ fn passes_stdin(interactive: InteractiveArgs, ui: &Ui) -> bool {
     interactive.interactive || interactive.tty || ui.passes_stdin()
 }
 
-/// Carries a command's streams until it ends.
-async fn follow(session: ExecSession, stdin: bool, ui: &Ui) -> Result<u8> {
-    let ExecSession { mut output, input, .. } = session;
-    let mut collected = Collected::default();
+/// Carries a command's streams until it ends. With `--json` so many bytes of them are held; whether
+/// the rest can be had later depends on whether the workspace stays.
+async fn follow(
+    session: ExecSession,
+    stdin: bool,
+    (cap, stays): (usize, bool),
+    ui: &Ui,
+) -> Result<u8> {
+    let ExecSession { mut output, input, workspace, .. } = session;
+    let mut collected = Collected::at_most(cap);
     let mut feeder = tokio::spawn(feed(input, stdin));
     let _stop_feeding = AbortOnDrop(feeder.abort_handle());
     let outcome = loop {
@@ -115,7 +130,8 @@ async fn follow(session: ExecSession, stdin: bool, ui: &Ui) -> Result<u8> {
         }
     };
     if ui.json() {
-        ui.print_json(&collected.into_result(outcome.clone()))?;
+        let workspace = stays.then_some(&workspace);
+        ui.print_json(&collected.into_result(outcome.clone(), workspace))?;
     } else {
         explain(&outcome, ui);
     }
@@ -144,8 +160,12 @@ pub(super) fn lost() -> Error {
 pub(super) fn explain(outcome: &ExecOutcome, ui: &Ui) {
     if outcome.timed_out {
         ui.note("the command ran out of time; it and all it started were ended");
-    } else if outcome.oom_killed {
-        ui.note("the machine ran out of memory and killed the command; --mem-mib gives it more");
+    }
+    if outcome.oom_killed {
+        ui.note("memory ran out, and the kernel killed the command or a part of it");
+    }
+    for hit in &outcome.limits_hit {
+        ui.note(&hit.describe());
     }
 }
 

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // all of this crate is a test
 
+mod commands;
 mod files;
 #[path = "../e2e/harness.rs"]
 #[allow(dead_code, reason = "shared with the end-to-end tests, which need more of it")]
@@ -120,6 +121,13 @@ cases! {
     shells::closing_a_shell_ends_all_that_runs_in_it,
     shells::shells_close_when_the_workspace_stops,
     shells::a_shell_that_nobody_reads_goes_on,
+    commands::a_detached_command_is_listed_waited_for_and_signalled,
+    commands::a_long_output_is_continued,
+    commands::a_commands_own_memory_limit_is_named,
+    commands::a_commands_own_process_limit_is_named,
+    commands::a_commands_processor_time_is_limited,
+    commands::open_files_are_limited_per_command_and_per_workspace,
+    commands::a_workspaces_process_limit_holds_and_a_full_disk_is_named,
     files::a_seed_arrives_and_the_patch_gives_it_back_changed,
     files::owners_links_and_odd_names_survive_an_export,
     files::packages_can_be_installed,

@@ -15,6 +15,7 @@ mod export;
 mod failures;
 mod firecracker;
 mod harness;
+mod journal;
 mod lifecycle;
 mod output;
 mod person;

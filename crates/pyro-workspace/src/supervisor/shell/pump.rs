@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use pyro_contract::exec::ExecOutcome;
 use pyro_contract::journal::EventKind;
 use pyro_contract::{Error, ErrorCode, Result};
-use pyro_wire::v1::{ExecOutput, exec_output};
+use pyro_wire::v1::{ExecExit, ExecOutput, exec_output};
 use tonic::Streaming;
 
 use super::one::{Ended, Shell};
 use crate::agent::{broken, misbehaved};
 use crate::caller::Caller;
 use crate::supervisor::Shared;
-use crate::supervisor::exec::{outcome, refusal};
+use crate::supervisor::exec::refusal;
 
 const LOST: &str = "the shell was lost with its machine";
 
@@ -38,8 +37,12 @@ pub(super) async fn run(shared: Arc<Shared>, shell: Arc<Shell>, mut output: Stre
     };
     drop(output);
     let ended = match ended {
-        Ok(Some(outcome)) => {
-            Ended { exit_code: outcome.exit_code, signal: outcome.signal, reason: shell.reason() }
+        Ok(Some(exit)) => {
+            let signal = (exit.signal > 0).then_some(exit.signal.min(64));
+            let exit_code = signal.is_none().then_some(exit.code & 0xff);
+            let starved = exit.oom_killed && signal.is_some();
+            let starved = starved.then(|| "the machine ran out of memory".to_owned());
+            Ended { exit_code, signal, reason: shell.reason().or(starved) }
         }
         Ok(None) => Ended { reason: shell.reason(), ..Ended::default() },
         Err(error) => {
@@ -58,14 +61,14 @@ pub(super) async fn run(shared: Arc<Shared>, shell: Arc<Shell>, mut output: Stre
     shared.shells.save();
 }
 
-async fn attend(shell: &Shell, output: &mut Streaming<ExecOutput>) -> Result<Option<ExecOutcome>> {
+async fn attend(shell: &Shell, output: &mut Streaming<ExecOutput>) -> Result<Option<ExecExit>> {
     loop {
         match next(output).await? {
             exec_output::Output::Stdout(bytes) | exec_output::Output::Stderr(bytes) => {
                 shell.show(&bytes).await;
             }
             exec_output::Output::Typed(count) => shell.took(count),
-            exec_output::Output::Exit(exit) => return Ok(Some(outcome(0, &exit))),
+            exec_output::Output::Exit(exit) => return Ok(Some(exit)),
             exec_output::Output::Started(_) => {}
             exec_output::Output::Failed(_) => return Err(misbehaved(LOST)),
         }
