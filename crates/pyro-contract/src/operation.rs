@@ -189,6 +189,13 @@ macro_rules! operations {
     };
 }
 
+/// Commands that are for a person at a terminal: a live form of operations above, which other doors
+/// offer as those. They are in no other door.
+pub const INTERACTIVE: &[&[&str]] = &[
+    // workspace_shell_read and workspace_shell_write, both at once.
+    &["workspace", "shell", "attach"],
+];
+
 /// What an operation may do to what the user has.
 enum Effect {
     Reads,
@@ -247,6 +254,20 @@ operations! {
         "Show what changed in /workspace since it was seeded.";
     "workspace_export", ["workspace", "export"], ExportRequest => Exported, Writes,
         "Copy a file or tree out of a workspace.";
+    "workspace_shell_open", ["workspace", "shell", "open"], crate::shell::OpenShell => crate::shell::ShellInfo, Writes,
+        "Open a terminal in a workspace that outlives its client, and start a shell or command on it.";
+    "workspace_shell_list", ["workspace", "shell", "list"], OfWorkspace => Vec<crate::shell::ShellInfo>, Reads,
+        "List the shells of a workspace, also those that have closed.";
+    "workspace_shell_read", ["workspace", "shell", "read"], crate::shell::ReadShell => crate::shell::ShellOutput, Reads,
+        "Read what a shell has shown since a cursor, or its screen as text.";
+    "workspace_shell_write", ["workspace", "shell", "write"], crate::shell::WriteShell => crate::shell::ShellWritten, Writes,
+        "Type text or press keys in a shell.";
+    "workspace_shell_resize", ["workspace", "shell", "resize"], crate::shell::ResizeShell => crate::shell::ShellInfo, Writes,
+        "Give a shell's terminal another size.";
+    "workspace_shell_signal", ["workspace", "shell", "signal"], crate::shell::SignalShell => crate::shell::ShellInfo, Writes,
+        "Signal what runs in the foreground of a shell.";
+    "workspace_shell_close", ["workspace", "shell", "close"], crate::shell::OfShell => crate::shell::ShellInfo, Destroys,
+        "End everything that runs in a shell; a shell that has closed is taken off the list.";
     "workspace_disk_list", ["workspace", "disk", "list"], DiskListRequest => DiskListing, Reads,
         "List a directory of a stopped workspace's disk, without starting it.";
     "workspace_disk_read", ["workspace", "disk", "read"], DiskReadRequest => DiskFile, Reads,

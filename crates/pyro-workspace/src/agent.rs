@@ -8,6 +8,7 @@ use futures_util::Stream;
 use pyro_contract::exec::ExecRequest;
 use pyro_contract::limits::{CommandLimits, WorkspaceLimits};
 use pyro_contract::name::EnvVar;
+use pyro_contract::shell::TerminalSize;
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_engine::AgentStream;
 use pyro_wire::v1::agent_client::AgentClient;
@@ -131,12 +132,13 @@ impl Agent {
             .map_err(|status| broken(attempt, &status))
     }
 
-    /// Starts a command. Dropping what comes back ends it.
+    /// Starts a command, on a terminal if it is to have one. Dropping what comes back ends it.
     pub(crate) async fn exec(
         &self,
         request: &ExecRequest,
         cwd: &str,
         workspace_env: &[EnvVar],
+        terminal: Option<TerminalSize>,
     ) -> Result<(mpsc::Sender<ExecInput>, Streaming<ExecOutput>)> {
         let (sender, receiver) = mpsc::channel(1);
         let env = workspace_env.iter().chain(&request.env);
@@ -153,6 +155,10 @@ impl Agent {
             user: request.user.clone().unwrap_or_default(),
             timeout_ms: request.timeout_seconds.unwrap_or(0).saturating_mul(1000),
             stdin: request.stdin,
+            terminal: terminal.map(|size| pyro_wire::v1::TerminalSize {
+                rows: size.rows.into(),
+                columns: size.cols.into(),
+            }),
             limits: Some(limits_of(&request.limits)),
         };
         let first = ExecInput { input: Some(exec_input::Input::Start(start)) };

@@ -1,5 +1,8 @@
 //! The client's side of a workspace's control socket.
 
+pub(crate) mod shell;
+
+pub use shell::{AttachEvent, AttachInput, AttachOutput, Attachment};
 mod journal;
 
 use std::fs::File;
@@ -14,6 +17,7 @@ use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use pyro_contract::exec::{ExecOutcome, ExecRequest, Stream};
 use pyro_contract::name::WorkspaceId;
+use pyro_contract::shell::TerminalSize;
 use pyro_contract::workspace::Usage;
 use pyro_contract::{Error, ErrorCode, Result};
 use serde::Serialize;
@@ -34,7 +38,7 @@ use crate::protocol::{
 pub(crate) use journal::{Bell, bell, signal, update};
 
 /// No answer of a supervisor is longer.
-const MAX_ANSWER: usize = 1 << 20;
+const MAX_ANSWER: usize = 4 << 20;
 
 /// A supervisor answers in milliseconds, whatever its machine does.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -142,9 +146,17 @@ pub struct ExecInput {
     credit: tokio::sync::mpsc::Receiver<()>,
 }
 
-pub(crate) async fn exec(dir: &WorkspaceDir, request: &ExecRequest) -> Result<ExecSession> {
+pub(crate) async fn exec(
+    dir: &WorkspaceDir,
+    request: &ExecRequest,
+    terminal: Option<TerminalSize>,
+) -> Result<ExecSession> {
     let mut socket = open_socket(dir, EXEC).await?;
-    socket.send(text(&ExecCommand::Start(request.clone()))).await.map_err(lost)?;
+    let start = match terminal {
+        None => ExecCommand::Start(request.clone()),
+        Some(size) => ExecCommand::StartOnTerminal(request.clone(), size),
+    };
+    socket.send(text(&start)).await.map_err(lost)?;
     let sequence = match next_text(&mut socket).await? {
         ExecReport::Started { sequence } => sequence,
         ExecReport::Failed(error) => return Err(error),
@@ -216,6 +228,11 @@ impl ExecInput {
     /// Ends stdin.
     pub async fn close_stdin(&mut self) -> Result<()> {
         self.frames.send(text(&ExecCommand::StdinClosed)).await.map_err(lost)
+    }
+
+    /// Gives the command's terminal another size, if it has one.
+    pub async fn resize(&mut self, size: TerminalSize) -> Result<()> {
+        self.frames.send(text(&ExecCommand::Resize(size))).await.map_err(lost)
     }
 
     /// Sends a signal, by number, to the command's process group.

@@ -191,6 +191,11 @@ impl WorkspaceDir {
         self.path.join("journal.db")
     }
 
+    /// The shells of the present run, or of the last one.
+    pub(crate) fn shells_file(&self) -> PathBuf {
+        self.path.join("shells.json")
+    }
+
     fn lock_file(&self) -> PathBuf {
         self.path.join("lock")
     }

@@ -151,7 +151,7 @@ impl Journal {
     }
 
     /// Marks that something happened in the workspace just now.
-    fn touch(&self) {
+    pub(crate) fn touch(&self) {
         let now = rustix::fs::Timestamps {
             last_access: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW },
             last_modification: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW },

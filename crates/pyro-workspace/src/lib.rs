@@ -34,6 +34,7 @@ mod update;
 mod warm;
 mod watch;
 
+pub use client::{AttachEvent, AttachInput, AttachOutput, Attachment};
 pub use client::{ExecEvent, ExecInput, ExecOutput, ExecSession};
 pub use home::Home;
 pub use journal::JournalBounds;

@@ -20,6 +20,7 @@ use pyro_contract::operation::{
     CATALOGUE, DoctorRequest, ExecInWorkspace, InspectRequest, Nothing, OfEnvironment, OfWorkspace,
     Operation, PruneRequest, RunRequest,
 };
+use pyro_contract::shell;
 use pyro_contract::template::PrepareRequest;
 use pyro_contract::update::UpdateRequest;
 use pyro_contract::{Error, ErrorCode, Result};
@@ -176,6 +177,20 @@ table! {
         pyro.diff(&request, &call.watch).await?;
     "workspace_export": |pyro, request: pyro_contract::operation::ExportRequest, call|
         pyro.export(&request, &call.watch).await?;
+    "workspace_shell_open": |pyro, request: shell::OpenShell, _call|
+        pyro.open_shell(&request).await?;
+    "workspace_shell_list": |pyro, request: OfWorkspace, _call|
+        pyro.list_shells(&request.workspace).await?;
+    "workspace_shell_read": |pyro, request: shell::ReadShell, _call|
+        pyro.read_shell(&request).await?;
+    "workspace_shell_write": |pyro, request: shell::WriteShell, _call|
+        pyro.write_shell(&request).await?;
+    "workspace_shell_resize": |pyro, request: shell::ResizeShell, _call|
+        pyro.resize_shell(&request).await?;
+    "workspace_shell_signal": |pyro, request: shell::SignalShell, _call|
+        pyro.signal_shell(&request).await?;
+    "workspace_shell_close": |pyro, request: shell::OfShell, _call|
+        pyro.close_shell(&request).await?;
     "workspace_disk_list": |pyro, request: pyro_contract::disk::DiskListRequest, call|
         pyro.list_disk(&request, &call.watch).await?;
     "workspace_disk_read": |pyro, request: pyro_contract::disk::DiskReadRequest, _call|

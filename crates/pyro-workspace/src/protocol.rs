@@ -6,6 +6,7 @@
 
 use pyro_contract::Error;
 use pyro_contract::exec::{ExecOutcome, ExecRequest, Stream};
+use pyro_contract::shell::{ShellInfo, ShellRef, TerminalSize};
 use serde::{Deserialize, Serialize};
 
 pub(crate) const STATUS: &str = "/v1/status";
@@ -14,6 +15,14 @@ pub(crate) const STOP: &str = "/v1/stop";
 pub(crate) const HOLD: &str = "/v1/hold";
 pub(crate) const EXEC: &str = "/v1/exec";
 pub(crate) const FREEZE: &str = "/v1/freeze";
+pub(crate) const SHELL_OPEN: &str = "/v1/shell/open";
+pub(crate) const SHELL_LIST: &str = "/v1/shell/list";
+pub(crate) const SHELL_READ: &str = "/v1/shell/read";
+pub(crate) const SHELL_WRITE: &str = "/v1/shell/write";
+pub(crate) const SHELL_RESIZE: &str = "/v1/shell/resize";
+pub(crate) const SHELL_SIGNAL: &str = "/v1/shell/signal";
+pub(crate) const SHELL_CLOSE: &str = "/v1/shell/close";
+pub(crate) const SHELL_ATTACH: &str = "/v1/shell/attach";
 pub(crate) const FOLLOW: &str = "/v1/follow";
 pub(crate) const UPDATE: &str = "/v1/update";
 pub(crate) const SIGNAL: &str = "/v1/signal";
@@ -58,8 +67,11 @@ impl Channel {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ExecCommand {
     Start(ExecRequest),
+    /// The same on a terminal of its own: what it shows comes as its stdout.
+    StartOnTerminal(ExecRequest, TerminalSize),
     StdinClosed,
     Signal(i32),
+    Resize(TerminalSize),
 }
 
 /// What the supervisor says on the exec socket, besides output.
@@ -72,6 +84,35 @@ pub(crate) enum ExecReport {
     /// One frame of stdin has reached the agent; the client may send another.
     StdinTaken,
     Exit(ExecOutcome),
+    Failed(Error),
+}
+
+/// The answer to a request of which there is one.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Answer<T> {
+    Done(T),
+    Failed(Error),
+}
+
+/// What a client says on the socket of somebody attached to a shell, besides what he types.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum AttachCommand {
+    /// The shell's terminal takes the size of the client's.
+    Start(ShellRef, Option<TerminalSize>),
+    Resize(TerminalSize),
+}
+
+/// What the supervisor says there, besides what the shell shows.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum AttachReport {
+    Attached(ShellInfo),
+    /// One frame of what was typed has reached the terminal; the client may send another.
+    Typed,
+    /// The shell has ended; nothing follows.
+    Closed(ShellInfo),
     Failed(Error),
 }
 

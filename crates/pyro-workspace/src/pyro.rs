@@ -8,6 +8,7 @@ mod follow;
 mod journal;
 mod keeper;
 mod prepare;
+mod shell;
 mod summary;
 mod update;
 
@@ -267,7 +268,7 @@ impl Pyro {
         request.validate()?;
         let (dir, record) = self.find(workspace).await?;
         ready(workspace, &record)?;
-        client::exec(&dir, request).await
+        client::exec(&dir, request, None).await
     }
 
     /// Holds a workspace still and opens what it wrote, for diffs and exports.

@@ -15,9 +15,12 @@ mod lifeline;
 mod newborn;
 mod overdue;
 mod server;
+mod shell;
 mod update;
 mod vigil;
 pub mod warm;
+
+pub(crate) use shell::at_rest as shells_at_rest;
 
 use std::fs;
 use std::io::Write as _;
@@ -131,6 +134,8 @@ struct Shared {
     freezes: RwLock<()>,
     /// Held for reading by the session of each command, so that it can still say how that ended.
     sessions: RwLock<()>,
+    /// Terminals that outlive their clients.
+    shells: shell::Shells,
     /// Why the machine died, once it has.
     obituary: watch::Sender<Option<Error>>,
 }
@@ -182,6 +187,7 @@ async fn own(orders: Orders, warm: Option<Newborn>) -> Result<()> {
             return Err(error);
         }
     };
+    shared.shells.forget_earlier(&shared).await;
     if born {
         let created = EventKind::Created {
             environment: record.environment.to_string(),
@@ -311,6 +317,7 @@ async fn begin(
         holds: hold::Asking::default(),
         freezes: RwLock::new(()),
         sessions: RwLock::new(()),
+        shells: shell::Shells::new(dir),
         obituary: watch::Sender::new(None),
     });
     Ok((shared, listener))
@@ -377,6 +384,7 @@ async fn finish(
             if was_held && let Err(error) = machine.resume().await {
                 tracing::warn!(%error, "a machine held still does not go on");
             }
+            shared.shells.hang_up("the workspace was stopped").await;
             if let Err(error) = power_off(shared, machine).await {
                 record.error = Some(error);
             }
@@ -390,6 +398,11 @@ async fn finish(
             }
         }
     }
+    let over = match record.state {
+        WorkspaceState::Failed => "the machine died",
+        _ => "the workspace was stopped",
+    };
+    shared.shells.settle(over).await;
     record.run = None;
     record.save(dir)?;
     // Every session now learns how its command ended, and passes that on.

@@ -1,8 +1,9 @@
 //! The command line, as types.
 
+pub(crate) mod disk;
 mod journal;
 mod limits;
-pub(crate) mod disk;
+mod shell;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -16,6 +17,7 @@ use pyro_contract::workspace::{EngineChoice, EngineKind, ShapeRequest};
 
 pub(crate) use journal::{CommandCommand, EventsArgs, LogsArgs, OutputArgs, UpdateArgs};
 pub(crate) use limits::{CommandLimitArgs, WorkspaceLimitArgs};
+pub(crate) use shell::{InteractiveArgs, OfArgs, OpenArgs, ReadArgs, ShellCommand, WriteArgs};
 
 /// A computer of its own for a coding agent: a persistent, isolated Linux workspace.
 #[derive(Debug, Parser)]
@@ -248,6 +250,7 @@ Examples:
   pyro workspace exec demo --memory-mib 512 --process-count 100 -- ./untrusted
   pyro workspace exec demo --detach -- make test   # then: pyro workspace command list demo
   tar c data | pyro workspace exec demo -- tar x
+  pyro workspace exec -it demo -- bash
 
 The exit code is the command's; 124 if it ran out of time, 125 if pyro itself failed.
 Ctrl-C is passed on to the command; a second one ends it and all it started, and so does the end of
@@ -259,6 +262,9 @@ this process, unless it is detached.")]
         #[command(flatten)]
         exec: ExecArgs,
     },
+    /// Terminals in a workspace that outlive their clients: open, type, read, attach
+    #[command(subcommand)]
+    Shell(ShellCommand),
     /// Show the commands that ran in a workspace, with their output
     #[command(after_help = "\
 Examples:
@@ -471,6 +477,8 @@ pub(crate) struct RunArgs {
     /// End the command and all it started after this long
     #[arg(long, value_name = "N")]
     pub(crate) timeout_seconds: Option<u64>,
+    #[command(flatten)]
+    pub(crate) interactive: InteractiveArgs,
     /// With --json: the most bytes of output, both streams together [default: 1048576]
     #[arg(long, value_name = "N")]
     pub(crate) max_output_bytes: Option<u32>,
@@ -497,7 +505,7 @@ pub(crate) struct ExecArgs {
     #[arg(long, value_name = "N")]
     pub(crate) timeout_seconds: Option<u64>,
     /// Return at once and let it run; its output is in the logs
-    #[arg(long, short)]
+    #[arg(long, short, conflicts_with_all = ["interactive", "tty"])]
     pub(crate) detach: bool,
     /// With --detach: print the bare number of the command
     #[arg(long, requires = "detach", conflicts_with = "json")]
@@ -510,6 +518,8 @@ pub(crate) struct ExecArgs {
     /// Instead of CMD: a text for a login shell, run as `sh -lc TEXT`
     #[arg(long, short = 'c', value_name = "TEXT", conflicts_with = "argv")]
     pub(crate) shell: Option<String>,
+    #[command(flatten)]
+    pub(crate) interactive: InteractiveArgs,
     /// The command and its arguments
     #[arg(last = true, required_unless_present = "shell", value_name = "CMD")]
     pub(crate) argv: Vec<String>,
@@ -563,7 +573,7 @@ fn parse<T: FromStr<Err = Error>>(text: &str) -> Result<T, String> {
 mod tests {
     use super::*;
     use clap::CommandFactory as _;
-    use pyro_contract::operation::CATALOGUE;
+    use pyro_contract::operation::{CATALOGUE, INTERACTIVE};
 
     #[test]
     fn the_definition_is_consistent() {
@@ -588,14 +598,25 @@ mod tests {
     }
 
     #[test]
+    fn interactive_commands_have_help_and_examples() {
+        for words in INTERACTIVE {
+            let command = Cli::command();
+            let found = words.iter().try_fold(&command, |at, word| at.find_subcommand(word));
+            let examples = found.and_then(clap::Command::get_after_help).unwrap().to_string();
+            assert!(examples.contains("pyro "), "{words:?}");
+        }
+    }
+
+    #[test]
     fn the_cli_has_no_operation_that_the_catalogue_lacks() {
         let known: Vec<String> = CATALOGUE.iter().map(|o| o.command.join(" ")).collect();
         let command = Cli::command();
         for top in command.get_subcommands().filter(|c| !c.is_hide_set()) {
             let leaves = leaves(top);
             // These are about the command line or this host, and need no other door.
-            let own = ["bench", "completions", "contract"];
-            for leaf in leaves.iter().filter(|leaf| !own.contains(&leaf.as_str())) {
+            let mut own = vec!["bench".to_owned(), "completions".into(), "contract".into()];
+            own.extend(INTERACTIVE.iter().map(|words| words.join(" ")));
+            for leaf in leaves.iter().filter(|leaf| !own.contains(leaf)) {
                 assert!(known.contains(leaf), "`pyro {leaf}` is not in the catalogue");
             }
         }

@@ -4,11 +4,14 @@ mod disk;
 mod doctor;
 mod environment;
 mod exec;
+mod interactive;
 mod journal;
 mod prepare;
 mod review;
 mod setup;
+mod shell;
 mod supervise;
+mod terminal;
 mod workspace;
 
 use std::path::PathBuf;
@@ -25,6 +28,7 @@ use crate::reference;
 use crate::ui::{Ui, write_stdout};
 
 pub(crate) use supervise::close_strangers;
+pub(crate) use terminal::DetachKeys;
 
 /// Runs a command; its exit code, unless it failed.
 pub(crate) async fn dispatch(command: Command, ui: &Ui) -> Result<u8> {
@@ -72,6 +76,7 @@ pub(crate) async fn dispatch(command: Command, ui: &Ui) -> Result<u8> {
             WorkspaceCommand::Export { workspace, path, output, force } => {
                 review::export(&pyro, &workspace, path, output, force, ui).await
             }
+            WorkspaceCommand::Shell(command) => shell::run(&pyro, command, ui).await,
             WorkspaceCommand::Disk(command) => disk::run(&pyro, command, ui).await,
             other => workspace::run(&pyro, other, ui).await,
         },

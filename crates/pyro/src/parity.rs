@@ -16,11 +16,24 @@ const OTHERWISE: &[(&str, &[&str])] = &[
     ("stdin", &[]),
     // An argument of the operating system holds any bytes.
     ("path_base64", &[]),
+    // So does stdin.
+    ("data_base64", &[]),
 ];
 
 /// Arguments about how a result is shown or where it goes, which other doors leave to the caller.
-const SHOWING: &[&str] =
-    &["follow", "id_only", "stat", "name_only", "nul", "output", "content_only"];
+const SHOWING: &[&str] = &[
+    "id_only",
+    "stat",
+    "name_only",
+    "nul",
+    "output",
+    "attach",
+    "detach_keys",
+    "interactive",
+    "tty",
+    "content_only",
+    "follow",
+];
 
 /// What no door can offer with this operation, and why.
 const REFUSED: &[(&str, &str)] = &[

@@ -124,7 +124,7 @@ fn seed(status: &WorkspaceStatus) -> String {
 }
 
 /// The words as a shell would take them.
-fn shell_words(words: &[String]) -> String {
+pub(crate) fn shell_words(words: &[String]) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
     let quoted = words.iter().map(|word| {
         if !word.is_empty() && word.chars().all(plain) {
@@ -170,7 +170,7 @@ pub(crate) fn bytes(count: u64) -> String {
 }
 
 /// `3 min ago`.
-fn ago(now: Timestamp, then: Timestamp) -> String {
+pub(crate) fn ago(now: Timestamp, then: Timestamp) -> String {
     let seconds = now.duration_since(then).as_secs().max(0);
     match seconds {
         0..60 => format!("{seconds} s ago"),

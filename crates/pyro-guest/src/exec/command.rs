@@ -17,6 +17,7 @@ use crate::exec::cgroup::{CannotCreate, Cgroup, Cgroups};
 use crate::exec::child::{self, Child};
 use crate::exec::output::{Dropped, Outputs, Reply};
 use crate::exec::plan::{Plan, Refusal};
+use crate::exec::terminal::Seat;
 use crate::log;
 use crate::reaper::{Ended, Reaper};
 
@@ -37,6 +38,15 @@ pub(crate) async fn run(
     let planned = tokio::task::spawn_blocking(move || Plan::new(&start)).await;
     let planned =
         planned.unwrap_or_else(|error| Err(Refusal::new(Reason::Other, error.to_string())));
+    if matches!(&planned, Ok(plan) if plan.terminal.is_some()) {
+        return match planned.and_then(|plan| Seat::open(reaper, plan, cgroup.as_ref())) {
+            Ok(seat) => {
+                let tree = Tree { reaper: reaper.clone(), pid: seat.pid(), cgroup };
+                seat.attend(tree, clock, input, replies).await;
+            }
+            Err(refusal) => refuse(refusal, replies).await,
+        };
+    }
     let (plan, child) = match planned.and_then(|plan| {
         let child = child::start(reaper, &plan, cgroup.as_ref())?;
         Ok((plan, child))
@@ -71,22 +81,22 @@ fn cgroup(cgroups: Option<&Cgroups>, limits: &CommandLimits) -> Result<Option<Cg
     }
 }
 
-async fn refuse(refusal: Refusal, replies: &mpsc::Sender<Reply>) {
+pub(super) async fn refuse(refusal: Refusal, replies: &mpsc::Sender<Reply>) {
     let _ = send(replies, Output::Failed(refusal.into())).await;
 }
 
-async fn send(replies: &mpsc::Sender<Reply>, output: Output) -> Result<(), Dropped> {
+pub(super) async fn send(replies: &mpsc::Sender<Reply>, output: Output) -> Result<(), Dropped> {
     replies.send(Ok(ExecOutput { output: Some(output) })).await.map_err(|_| Dropped)
 }
 
 /// Since when a command runs, and for how many milliseconds it may; 0 for any.
-struct Clock {
+pub(super) struct Clock {
     begun: Instant,
     timeout: u64,
 }
 
 impl Clock {
-    async fn ran_out(&self) {
+    pub(super) async fn ran_out(&self) {
         if self.timeout == 0 {
             return pending().await;
         }
@@ -96,19 +106,43 @@ impl Clock {
 }
 
 /// A command's process and all that came of it.
-struct Tree {
-    reaper: Reaper,
-    pid: i32,
+pub(super) struct Tree {
+    pub(super) reaper: Reaper,
+    pub(super) pid: i32,
     cgroup: Option<Cgroup>,
 }
 
 impl Tree {
-    fn kill(&self) {
+    pub(super) fn kill(&self) {
         if let Some(cgroup) = &self.cgroup {
             cgroup.kill();
         }
         // Its processes may have moved to another cgroup, or there is none.
         self.reaper.signal_group(self.pid, Signal::KILL.as_raw());
+    }
+}
+
+impl Tree {
+    /// How the main process ended, for the host.
+    pub(super) fn exit(&self, how: Ended, timed_out: bool, clock: &Clock) -> Output {
+        let duration_ms = clock.begun.elapsed().as_millis() as u64;
+        let (code, signal) = match how {
+            Ended::Exited(code) => (code, 0),
+            Ended::Killed(signal) => (0, signal),
+        };
+        let failed = (code, signal) != (0, 0);
+        let verdict = self.cgroup.as_ref().map(|cgroup| cgroup.verdict(failed)).unwrap_or_default();
+        Output::Exit(ExecExit {
+            code,
+            signal,
+            timed_out,
+            oom_killed: verdict.oom_killed,
+            duration_ms,
+            own_memory_limit: verdict.own_memory,
+            own_process_limit: verdict.own_processes,
+            machine_process_limit: verdict.machine_processes,
+            disk_full: failed && disk_is_full(),
+        })
     }
 }
 
@@ -134,26 +168,9 @@ async fn attend(
     let feeder = tokio::spawn(feed(input, stdin, tree.reaper.clone(), pid));
     let _ = send(replies, Output::Started(ExecStarted { pid: pid as u32 })).await;
     let (how, timed_out) = until_ended(&tree, &mut ended, &mut outputs, &clock, replies).await;
-    let duration_ms = clock.begun.elapsed().as_millis() as u64;
     // Nobody reads stdin any more; a daemon that kept it sees its end.
     feeder.abort();
-    let (code, signal) = match how {
-        Ended::Exited(code) => (code, 0),
-        Ended::Killed(signal) => (0, signal),
-    };
-    let failed = (code, signal) != (0, 0);
-    let verdict = tree.cgroup.as_ref().map(|cgroup| cgroup.verdict(failed)).unwrap_or_default();
-    let exit = Output::Exit(ExecExit {
-        code,
-        signal,
-        timed_out,
-        oom_killed: verdict.oom_killed,
-        duration_ms,
-        own_memory_limit: verdict.own_memory,
-        own_process_limit: verdict.own_processes,
-        machine_process_limit: verdict.machine_processes,
-        disk_full: failed && disk_is_full(),
-    });
+    let exit = tree.exit(how, timed_out, &clock);
     let told = match outputs.finish(replies).await {
         Ok(()) => send(replies, exit).await,
         Err(dropped) => Err(dropped),
@@ -225,7 +242,10 @@ async fn feed(
             }
             Some(Input::StdinClosed(true)) => stdin = None,
             Some(Input::Signal(signal)) => reaper.signal_group(pid, signal),
-            Some(Input::StdinClosed(false) | Input::Start(_)) | None => {}
+            Some(
+                Input::StdinClosed(false) | Input::Start(_) | Input::Resize(_) | Input::HangUp(_),
+            )
+            | None => {}
         }
     }
 }

@@ -6,6 +6,7 @@ mod command;
 mod output;
 mod plan;
 mod privileges;
+mod terminal;
 #[cfg(test)]
 mod tests;
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pyro_contract::exec::ExecRequest;
 use pyro_contract::name::{WorkspaceId, WorkspaceRef};
+use pyro_contract::shell::TerminalSize;
 use pyro_contract::workspace::{CreateRequest, EngineKind, WorkspaceStatus};
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_environment::{Environment, Template};
@@ -38,7 +39,17 @@ impl Ephemeral {
             )
             .with_hint("create a workspace, and run the command in it with `--detach`"));
         }
-        client::exec(&self.dir, request).await
+        client::exec(&self.dir, request, None).await
+    }
+
+    /// The same on a terminal of its own, for a person.
+    pub async fn exec_on_terminal(
+        &self,
+        request: &ExecRequest,
+        size: TerminalSize,
+    ) -> Result<ExecSession> {
+        request.validate()?;
+        client::exec(&self.dir, request, Some(size)).await
     }
 
     /// Deletes it; when this returns nothing of it is left.

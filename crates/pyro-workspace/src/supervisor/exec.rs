@@ -12,6 +12,7 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use pyro_contract::exec::{ExecOutcome, ExecRequest, Stream};
 use pyro_contract::limits::{CommandLimits, Limit, LimitHit, LimitOf};
+use pyro_contract::shell::TerminalSize;
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_wire::v1::exec_failed::Reason;
 use pyro_wire::v1::{ExecExit, ExecFailed, ExecInput, ExecOutput, exec_input, exec_output};
@@ -37,8 +38,8 @@ type Sink = SplitSink<WebSocket, Message>;
 /// Runs the command that the client asks for first.
 pub(super) async fn session(socket: WebSocket, shared: Arc<Shared>, caller: Caller) {
     let (mut sink, mut commands) = socket.split();
-    let request = match first_command(&mut commands).await {
-        Ok(request) => request,
+    let (request, terminal) = match first_command(&mut commands).await {
+        Ok(first) => first,
         Err(error) => return report(&mut sink, &ExecReport::Failed(error)).await,
     };
     let _waiting = shared.vigil.begin();
@@ -53,7 +54,7 @@ pub(super) async fn session(socket: WebSocket, shared: Arc<Shared>, caller: Call
         Err(error) => return report(&mut sink, &ExecReport::Failed(error)).await,
     };
     let started = tokio::select! {
-        started = start(&shared, &request, &cwd) => started,
+        started = start(&shared, &request, terminal, &cwd) => started,
         error = shared.vigil.silence() => Err(error),
         // Before the command has started its client has nothing to say; it hung up.
         _ = commands.next() => Err(hung_up()),
@@ -106,19 +107,28 @@ async fn obituary(shared: &Shared, error: Error) -> Error {
 }
 
 /// The first frame says what to run.
-async fn first_command(commands: &mut SplitStream<WebSocket>) -> Result<ExecRequest> {
+async fn first_command(
+    commands: &mut SplitStream<WebSocket>,
+) -> Result<(ExecRequest, Option<TerminalSize>)> {
     let invalid =
         || Error::new(ErrorCode::InvalidArgument, "the first message must start a command");
     let Some(Ok(Message::Text(first))) = commands.next().await else { return Err(invalid()) };
-    let Ok(ExecCommand::Start(request)) = serde_json::from_str(&first) else {
-        return Err(invalid());
+    let (request, terminal) = match serde_json::from_str(&first) {
+        Ok(ExecCommand::Start(request)) => (request, None),
+        Ok(ExecCommand::StartOnTerminal(request, size)) => (request, Some(size.bounded())),
+        _ => return Err(invalid()),
     };
     request.validate()?;
-    Ok(request)
+    Ok((request, terminal))
 }
 
-async fn start(shared: &Shared, request: &ExecRequest, cwd: &str) -> Result<Running> {
-    let (inputs, mut output) = shared.agent.exec(request, cwd, &shared.env).await?;
+async fn start(
+    shared: &Shared,
+    request: &ExecRequest,
+    terminal: Option<TerminalSize>,
+    cwd: &str,
+) -> Result<Running> {
+    let (inputs, mut output) = shared.agent.exec(request, cwd, &shared.env, terminal).await?;
     let first = next(&mut output).await?;
     Ok(Running { inputs, output, first: Some(first), bounds: Bounds::of(request) })
 }
@@ -128,7 +138,7 @@ fn hung_up() -> Error {
 }
 
 /// Relative paths start at the project.
-fn absolute(cwd: Option<&str>) -> String {
+pub(super) fn absolute(cwd: Option<&str>) -> String {
     match cwd {
         None | Some("") => "/workspace".to_owned(),
         Some(path) if path.starts_with('/') => path.to_owned(),
@@ -203,7 +213,8 @@ impl Running {
                 },
             };
             match message {
-                Ok(exec_output::Output::Started(_)) => {}
+                // What was typed is acknowledged frame by frame, as all input is.
+                Ok(exec_output::Output::Started(_) | exec_output::Output::Typed(_)) => {}
                 // Costs the guest nothing to send, and us something to keep.
                 Ok(exec_output::Output::Stdout(bytes) | exec_output::Output::Stderr(bytes))
                     if bytes.is_empty() => {}
@@ -341,7 +352,14 @@ fn input_of(message: Message) -> Option<exec_input::Input> {
         Message::Text(command) => match serde_json::from_str(&command).ok()? {
             ExecCommand::StdinClosed => Some(exec_input::Input::StdinClosed(true)),
             ExecCommand::Signal(signal) => Some(exec_input::Input::Signal(signal)),
-            ExecCommand::Start(_) => None,
+            ExecCommand::Resize(size) => {
+                let size = size.bounded();
+                Some(exec_input::Input::Resize(pyro_wire::v1::TerminalSize {
+                    rows: size.rows.into(),
+                    columns: size.cols.into(),
+                }))
+            }
+            ExecCommand::Start(_) | ExecCommand::StartOnTerminal(..) => None,
         },
         _ => None,
     }
@@ -408,7 +426,7 @@ fn outcome(shared: &Shared, sequence: u64, own: &CommandLimits, exit: &ExecExit)
 
 /// A command that the guest could not start ends as it would in a shell, with 126 or 127 and a
 /// word on stderr; a request that makes no sense there is an error of pyro's.
-fn refusal(sequence: u64, failed: &ExecFailed) -> Result<(ExecOutcome, String)> {
+pub(super) fn refusal(sequence: u64, failed: &ExecFailed) -> Result<(ExecOutcome, String)> {
     let message = printable(&failed.message, 400);
     let code = match failed.reason() {
         Reason::CommandNotFound => 127,

@@ -17,7 +17,7 @@ use pyro_contract::workspace::Usage;
 use pyro_contract::{Error, ErrorCode, Result};
 use tokio::net::UnixListener;
 
-use super::{Ending, Shared, commands, exec, follow, update};
+use super::{Ending, Shared, commands, exec, follow, shell, update};
 use crate::caller::Caller;
 use crate::home::WorkspaceDir;
 use crate::protocol::{
@@ -57,6 +57,7 @@ pub(super) async fn serve(listener: UnixListener, shared: Arc<Shared>) -> Error 
         .route(HOLD, post(hold))
         .route(EXEC, any(open_exec))
         .route(FREEZE, any(open_freeze))
+        .merge(shell::routes::all())
         .route(FOLLOW, any(follow::open))
         .route(UPDATE, post(update::ask))
         .route(SIGNAL, post(commands::signal))

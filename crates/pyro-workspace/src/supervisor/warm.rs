@@ -154,7 +154,7 @@ async fn rehearse(agent: &Agent) -> Result<()> {
     for argv in [vec!["true"], vec!["sh", "-c", "ls / > /dev/null"]] {
         let mut request = ExecRequest::new(argv);
         request.timeout_seconds = Some(REHEARSAL.as_secs());
-        let (_input, mut output) = agent.exec(&request, "/", &[]).await?;
+        let (_input, mut output) = agent.exec(&request, "/", &[], None).await?;
         let ended = async { while let Ok(Some(_)) = output.message().await {} };
         let _ = tokio::time::timeout(REHEARSAL, ended).await;
     }

@@ -9,8 +9,10 @@ use pyro_workspace::{Collected, ExecEvent, ExecInput, ExecSession, Pyro};
 use tokio::io::AsyncReadExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::interactive;
+use super::terminal::{self, RawTerminal};
 use super::workspace::create_request;
-use crate::cli::{ExecArgs, RunArgs};
+use crate::cli::{ExecArgs, InteractiveArgs, RunArgs};
 use crate::ui::{Ui, write_stdout};
 
 pub(super) async fn run_once(pyro: &Pyro, args: RunArgs, ui: &Ui) -> Result<u8> {
@@ -18,12 +20,15 @@ pub(super) async fn run_once(pyro: &Pyro, args: RunArgs, ui: &Ui) -> Result<u8> 
         cwd: args.cwd,
         user: args.user,
         timeout_seconds: args.timeout_seconds,
-        stdin: ui.passes_stdin(),
+        stdin: passes_stdin(args.interactive, ui),
         shell: args.shell,
         max_output_bytes: args.max_output_bytes,
         ..ExecRequest::new(args.argv)
     };
     request.validate()?;
+    if args.interactive.tty {
+        RawTerminal::check()?;
+    }
     let cap = request.output_cap();
     let create = create_request(args.machine)?;
     let bar = ui.progress();
@@ -31,7 +36,14 @@ pub(super) async fn run_once(pyro: &Pyro, args: RunArgs, ui: &Ui) -> Result<u8> 
     bar.finish();
     let workspace = created?;
     ui.note_isolation(&workspace.status);
-    let ended = async { follow(workspace.exec(&request).await?, (cap, false), ui).await }.await;
+    let ended = async {
+        if args.interactive.tty {
+            let session = workspace.exec_on_terminal(&request, terminal::size()).await?;
+            return interactive::follow(session, ui).await;
+        }
+        follow(workspace.exec(&request).await?, request.stdin, (cap, false), ui).await
+    };
+    let ended = ended.await;
     workspace.end().await;
     ended
 }
@@ -47,13 +59,18 @@ pub(super) async fn in_workspace(
         env: args.env,
         user: args.user,
         timeout_seconds: args.timeout_seconds,
-        stdin: !args.detach && ui.passes_stdin(),
+        stdin: !args.detach && passes_stdin(args.interactive, ui),
         detach: args.detach,
         shell: args.shell,
         limits: args.limits.limits(),
         max_output_bytes: args.max_output_bytes,
         ..ExecRequest::new(args.argv)
     };
+    if args.interactive.tty {
+        RawTerminal::check()?;
+        let session = pyro.exec_on_terminal(workspace, &request, terminal::size()).await?;
+        return interactive::follow(session, ui).await;
+    }
     let session = pyro.exec(workspace, &request).await?;
     if request.detach {
         let sequence = session.sequence;
@@ -70,15 +87,25 @@ pub(super) async fn in_workspace(
         }
         return Ok(0);
     }
-    follow(session, (request.output_cap(), true), ui).await
+    follow(session, request.stdin, (request.output_cap(), true), ui).await
+}
+
+/// A command gets our stdin unless that is the keyboard, and that too if it is to be interactive.
+fn passes_stdin(interactive: InteractiveArgs, ui: &Ui) -> bool {
+    interactive.interactive || interactive.tty || ui.passes_stdin()
 }
 
 /// Carries a command's streams until it ends. With `--json` so many bytes of them are held; whether
 /// the rest can be had later depends on whether the workspace stays.
-async fn follow(session: ExecSession, (cap, stays): (usize, bool), ui: &Ui) -> Result<u8> {
+async fn follow(
+    session: ExecSession,
+    stdin: bool,
+    (cap, stays): (usize, bool),
+    ui: &Ui,
+) -> Result<u8> {
     let ExecSession { mut output, input, workspace, .. } = session;
     let mut collected = Collected::at_most(cap);
-    let mut feeder = tokio::spawn(feed(input, ui.passes_stdin()));
+    let mut feeder = tokio::spawn(feed(input, stdin));
     let _stop_feeding = AbortOnDrop(feeder.abort_handle());
     let outcome = loop {
         let event = tokio::select! {
@@ -99,13 +126,7 @@ async fn follow(session: ExecSession, (cap, stays): (usize, bool), ui: &Ui) -> R
                 tokio::task::block_in_place(|| pass_on(stream, &bytes))?;
             }
             Some(ExecEvent::Exit(outcome)) => break outcome,
-            None => {
-                return Err(Error::new(
-                    ErrorCode::MachineFailed,
-                    "the connection to the workspace was lost while the command ran",
-                )
-                .with_hint("`pyro workspace status` tells its state"));
-            }
+            None => return Err(lost()),
         }
     };
     if ui.json() {
@@ -124,6 +145,15 @@ fn pass_on(stream: Stream, bytes: &[u8]) -> Result<()> {
             .write_all(bytes)
             .map_err(|error| Error::io("cannot write to stderr", &error)),
     }
+}
+
+/// The connection ended, and the command's end was not heard.
+pub(super) fn lost() -> Error {
+    Error::new(
+        ErrorCode::MachineFailed,
+        "the connection to the workspace was lost while the command ran",
+    )
+    .with_hint("`pyro workspace status` tells its state")
 }
 
 /// What a bare exit code would leave the user to guess.

@@ -60,6 +60,7 @@ pub(super) async fn run(pyro: &Pyro, command: WorkspaceCommand, ui: &Ui) -> Resu
         WorkspaceCommand::Command(command) => return journal::command(pyro, command, ui).await,
         // Handled where their streams are.
         WorkspaceCommand::Exec { .. }
+        | WorkspaceCommand::Shell(_)
         | WorkspaceCommand::Diff { .. }
         | WorkspaceCommand::Disk(_)
         | WorkspaceCommand::Export { .. } => {}

@@ -15,6 +15,7 @@ mod life;
 mod limits;
 mod pause;
 mod running;
+mod shells;
 mod uniqueness;
 
 use std::ffi::OsStr;
@@ -114,6 +115,12 @@ cases! {
     running::signals_and_timeouts_end_the_whole_group,
     running::a_user_a_directory_variables_and_stdin_are_taken,
     running::many_commands_run_at_once,
+    shells::a_shell_outlives_its_clients_and_is_read_by_cursor,
+    shells::a_shell_has_a_terminal_of_its_own,
+    shells::python_is_driven_by_its_screen,
+    shells::closing_a_shell_ends_all_that_runs_in_it,
+    shells::shells_close_when_the_workspace_stops,
+    shells::a_shell_that_nobody_reads_goes_on,
     commands::a_detached_command_is_listed_waited_for_and_signalled,
     commands::a_long_output_is_continued,
     commands::a_commands_own_memory_limit_is_named,
