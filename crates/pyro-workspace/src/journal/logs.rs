@@ -17,6 +17,12 @@ use super::schema;
 /// How much is read at a time.
 const STEP: usize = 256 << 10;
 
+/// One answer has at most so many commands, the newest.
+const MOST_COMMANDS: u32 = 10_000;
+
+/// One answer has at most so many bytes of output, those of the newest commands.
+const MOST_BYTES: usize = 32 << 20;
+
 /// A longer line is looked at in parts.
 const LONGEST_LINE: usize = 64 << 10;
 
@@ -29,8 +35,9 @@ pub(crate) fn logs(
 ) -> Result<Vec<JournalCommand>> {
     let pattern = request.grep.as_deref().map(pattern).transpose()?;
     let Some(mut connection) = schema::open_for_reading(path)? else { return Ok(Vec::new()) };
+    let most = request.tail.unwrap_or(MOST_COMMANDS).min(MOST_COMMANDS);
     // With a pattern the last so many of those that match are meant.
-    let tail = if pattern.is_some() { None } else { request.tail };
+    let tail = if pattern.is_some() { None } else { Some(most) };
     let wanted = Wanted { sequence: request.sequence, since: request.since, open: false, tail };
     let found = commands::select(&connection, wanted, live)
         .map_err(|error| schema::failed(path, &error))?;
@@ -38,17 +45,24 @@ pub(crate) fn logs(
         return Err(commands::not_found(sequence));
     }
     let mut shown = Vec::new();
-    for command in found {
+    let mut room = MOST_BYTES;
+    for command in found.into_iter().rev() {
+        if shown.len() >= usize::try_from(most).unwrap_or(usize::MAX) {
+            break;
+        }
         let mut source = Source { connection: &mut connection, path, sequence: command.sequence };
-        match &pattern {
-            None => shown.push(ends(&mut source, command, request.cap(), id)?),
-            Some(pattern) => shown.extend(matching(&mut source, command, request.cap(), pattern)?),
+        let cap = request.cap().min(room);
+        let entry = match &pattern {
+            None => Some(ends(&mut source, command, cap, id)?),
+            Some(pattern) => matching(&mut source, command, cap, pattern)?,
+        };
+        if let Some(entry) = entry {
+            let size: usize = entry.output.iter().map(|chunk| chunk.text.len()).sum();
+            room = room.saturating_sub(size);
+            shown.push(entry);
         }
     }
-    if let Some(tail) = request.tail {
-        let skip = shown.len().saturating_sub(usize::try_from(tail).unwrap_or(usize::MAX));
-        shown.drain(..skip);
-    }
+    shown.reverse();
     Ok(shown)
 }
 

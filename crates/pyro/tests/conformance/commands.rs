@@ -84,7 +84,6 @@ pub(crate) fn a_commands_own_process_limit_is_named(bench: &Bench) {
     let script = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 5 & done; wait";
     match limited(bench, &id, &["--process-count", "5"], &["bash", "-c", script]) {
         Ok(result) => {
-            assert_ne!(result["exit_code"], 0, "{result}");
             let hit = json!([{"limit": "processes", "of": "command", "value": 5}]);
             assert_eq!(result["limits_hit"], hit, "{result}");
         }
@@ -94,7 +93,7 @@ pub(crate) fn a_commands_own_process_limit_is_named(bench: &Bench) {
 
 pub(crate) fn a_commands_processor_time_is_limited(bench: &Bench) {
     let id = bench.create([] as [&str; 0]);
-    let spin = "import time\nb=time.monotonic()\nwhile time.process_time() < 0.5: pass\nprint(time.monotonic()-b)";
+    let spin = "import time\nb,p=time.monotonic(),time.process_time()\nwhile time.process_time()-p < 0.5: pass\nprint(time.monotonic()-b)";
     match limited(bench, &id, &["--cpu-percent", "20"], &["python3", "-c", spin]) {
         Ok(result) => {
             let wall: f64 = result["stdout"].as_str().unwrap().trim().parse().unwrap();
