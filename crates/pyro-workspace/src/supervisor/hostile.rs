@@ -28,7 +28,7 @@ use pyro_wire::v1::{ExecExit, ExecOutput, ExecStarted};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::{RwLock, watch};
 
-use super::{Endings, Shared, commands, hold, server, update, vigil};
+use super::{Endings, Shared, commands, hold, server, shell, update, vigil};
 use crate::agent::Agent;
 use crate::client::{self, ExecEvent};
 use crate::home::{Home, WorkspaceDir};
@@ -101,6 +101,7 @@ impl Lab {
             holds: hold::Asking::default(),
             freezes: RwLock::new(()),
             sessions: RwLock::new(()),
+            shells: shell::Shells::new(&dir),
             obituary: watch::Sender::new(None),
         });
         let listener = server::bind(&dir).unwrap();
@@ -152,7 +153,7 @@ impl Lab {
     async fn run(&self, timeout_seconds: Option<u64>) -> Result<ExecOutcome> {
         let request = ExecRequest { timeout_seconds, ..ExecRequest::new(["true"]) };
         let ran = async {
-            let mut session = client::exec(&self.dir, &request).await?;
+            let mut session = client::exec(&self.dir, &request, None).await?;
             while let Some(event) = session.output.next().await? {
                 if let ExecEvent::Exit(outcome) = event {
                     return Ok(outcome);
