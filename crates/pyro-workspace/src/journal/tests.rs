@@ -332,6 +332,8 @@ async fn what_a_crash_left_is_swept_and_its_command_closed() {
     let mut recorder = Recorder::default();
     recorder.push(Stream::Stdout, b"so far\n");
     books.journal().output(lost, recorder.flush().unwrap(), 7).await.unwrap();
+    // The next one in the queue is done only after it.
+    books.journal().record(EventKind::Started, &Caller::default()).await.unwrap();
     let stray = books.temp.path().join("output/99.0.zst");
     std::fs::write(&stray, "of a block that was never named").unwrap();
     books.open(JournalBounds::default());
