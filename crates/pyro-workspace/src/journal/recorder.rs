@@ -50,7 +50,7 @@ impl Recorder {
     /// Takes a piece of output, of any size. Closed blocks are then to be [taken](Self::closed).
     pub(crate) fn push(&mut self, stream: Stream, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let room = BLOCK_BYTES.saturating_sub(self.cost).max(1).min(PIECE_BYTES);
+            let room = BLOCK_BYTES.saturating_sub(self.cost).clamp(1, PIECE_BYTES);
             let (now, later) = bytes.split_at(bytes.len().min(room));
             self.add(stream, now);
             if self.cost >= BLOCK_BYTES {
