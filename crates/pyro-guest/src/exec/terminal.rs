@@ -197,6 +197,12 @@ impl Terminal {
     /// Passes on what the ended command left in its terminal.
     async fn finish(&mut self, replies: &mpsc::Sender<Reply>) -> Result<(), Dropped> {
         self.theirs = None;
+        // What ended it was perhaps typed.
+        let typed = self.typed.swap(0, Ordering::Relaxed);
+        if typed > 0 {
+            let room = replies.reserve().await.map_err(|_| Dropped)?;
+            room.send(Ok(ExecOutput { output: Some(Output::Typed(typed)) }));
+        }
         let mut left = LAST_WORDS;
         let mut more = !self.hung_up.load(Ordering::Relaxed);
         while left > 0 && more {

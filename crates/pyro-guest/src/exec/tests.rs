@@ -361,6 +361,24 @@ async fn nothing_that_is_typed_is_lost_and_all_of_it_reported() {
 }
 
 #[tokio::test]
+async fn what_is_typed_is_reported_also_if_it_ends_the_command() {
+    for _ in 0..20 {
+        let mut call = Call::start(&mut agent(), on_terminal("echo set; cat")).await.unwrap();
+        call.until(&mut Vec::new(), "set").await;
+        call.send(Input::Stdin(b"\x03".to_vec().into())).await;
+        let mut typed = 0;
+        let exit = loop {
+            match call.next().await.unwrap() {
+                Output::Typed(count) => typed += count,
+                Output::Exit(exit) => break exit,
+                _ => {}
+            }
+        };
+        assert_eq!((typed, exit.signal), (1, 2));
+    }
+}
+
+#[tokio::test]
 async fn the_last_words_on_a_terminal_arrive() {
     for round in 0..20 {
         let script = format!("seq 3000; echo last-{round}");

@@ -72,7 +72,10 @@ impl Place {
 
     fn attach(&self, shell: &str, cols: u16, rows: u16, args: &[&str]) -> Person {
         let args = [&["workspace", "shell", "attach", &self.id, shell], args].concat();
-        Person::runs(&self.host, cols, rows, &args)
+        let person = Person::runs(&self.host, cols, rows, &args);
+        // The screen is drawn once one is attached; until then a terminal echoes by itself.
+        person.sees("\x1b[J");
+        person
     }
 
     fn supervisor(&self) -> u64 {
@@ -292,8 +295,10 @@ fn people_attach_see_the_same_and_leave_it_running() {
     second.types("stty size\r");
     second.sees("20 70");
     // An interrupt goes to what runs in the shell, not to the client.
-    first.types("sleep 1000\r");
+    first.types("echo asleep-$((1+1)); sleep 1000\r");
+    first.sees("asleep-2");
     first.types("\x03");
+    place.until(&shell, &["--plain"], "^C\n>");
     first.types("echo still-$((2+2))\r");
     first.sees("still-4");
     first.types("\x10\x11");
