@@ -363,7 +363,7 @@ async fn nothing_that_is_typed_is_lost_and_all_of_it_reported() {
 #[tokio::test]
 async fn what_is_typed_is_reported_also_if_it_ends_the_command() {
     for _ in 0..20 {
-        let mut call = Call::start(&mut agent(), on_terminal("echo set; cat")).await.unwrap();
+        let mut call = Call::start(&mut agent(), on_terminal("echo set; read x")).await.unwrap();
         call.until(&mut Vec::new(), "set").await;
         call.send(Input::Stdin(b"\x03".to_vec().into())).await;
         let mut typed = 0;
