@@ -118,12 +118,8 @@ impl FromStr for Key {
 fn parse(text: &str) -> Option<Press> {
     let mut modifiers = 0;
     let mut rest = text;
-    loop {
-        // `-` alone is a key too, and so is `ctrl--`.
-        let Some((prefix, after)) = rest.split_once('-').filter(|(_, after)| !after.is_empty())
-        else {
-            break;
-        };
+    // `-` alone is a key too, and so is `ctrl--`.
+    while let Some((prefix, after)) = rest.split_once('-').filter(|(_, after)| !after.is_empty()) {
         let modifier = match prefix.to_ascii_lowercase().as_str() {
             "ctrl" | "control" | "c" => CTRL,
             "alt" | "meta" | "m" => ALT,
