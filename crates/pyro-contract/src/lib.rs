@@ -15,6 +15,7 @@ pub mod name;
 pub mod operation;
 pub mod path;
 pub mod progress;
+pub mod sync;
 pub mod template;
 pub mod workspace;
 

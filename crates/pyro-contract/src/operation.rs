@@ -239,6 +239,12 @@ operations! {
         "Show what changed in /workspace since it was seeded.";
     "workspace_export", ["workspace", "export"], ExportRequest => Exported, Writes,
         "Copy a file or tree out of a workspace.";
+    "workspace_sync_push", ["workspace", "sync", "push"],
+        crate::sync::SyncPushRequest => crate::sync::Synced, Destroys,
+        "Bring a tree of the host into a workspace, sending what changed.";
+    "workspace_sync_pull", ["workspace", "sync", "pull"],
+        crate::sync::SyncPullRequest => crate::sync::Synced, Destroys,
+        "Bring a tree of a workspace to the host, writing what changed.";
     "setup_firecracker", ["setup", "firecracker"], Nothing => InstalledProgram, Writes,
         "Fetch the release of Firecracker that pyro works with, verified by its digest.";
     "doctor", ["doctor"], DoctorRequest => Vec<Check>, Writes,

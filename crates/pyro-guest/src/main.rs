@@ -8,6 +8,7 @@
 
 mod adopt;
 mod boot;
+mod compare;
 mod container;
 mod disks;
 mod exec;

@@ -19,7 +19,7 @@ use crate::exec::{Cgroups, Commands};
 use crate::freeze::{Disk, FreezeStream};
 use crate::project::Project;
 use crate::reaper::Reaper;
-use crate::{adopt, files, shutdown};
+use crate::{adopt, compare, files, shutdown};
 
 /// How long the host may take to read that the machine is done before it powers off regardless.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -142,6 +142,16 @@ impl Agent for AgentService {
     async fn freeze(&self, _: Request<FreezeRequest>) -> Result<Response<FreezeStream>, Status> {
         self.check_adopted()?;
         Ok(Response::new(FreezeStream::begin(self.0.disk.clone()).await?))
+    }
+
+    type CompareTreeStream = ReceiverStream<Result<pyro_wire::v1::CompareOutput, Status>>;
+
+    async fn compare_tree(
+        &self,
+        request: Request<Streaming<pyro_wire::v1::CompareInput>>,
+    ) -> Result<Response<Self::CompareTreeStream>, Status> {
+        self.check_adopted()?;
+        Ok(Response::new(compare::run(request.into_inner()).await?))
     }
 
     type ReadFileStream = ReceiverStream<Result<FileChunk, Status>>;

@@ -180,6 +180,19 @@ impl Agent {
         })
     }
 
+    /// Compares a tree; see the protocol for what is said on both sides.
+    pub(crate) async fn compare_tree(
+        &self,
+        inputs: mpsc::Receiver<pyro_wire::v1::CompareInput>,
+    ) -> Result<Streaming<pyro_wire::v1::CompareOutput>> {
+        let mut client = self.client.clone();
+        client
+            .compare_tree(ReceiverStream::new(inputs))
+            .await
+            .map(tonic::Response::into_inner)
+            .map_err(|status| broken("the trees could not be compared", &status))
+    }
+
     /// Ends everything in the machine and flushes its disks.
     pub(crate) async fn shutdown(&self, grace: Duration) -> Result<()> {
         let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);

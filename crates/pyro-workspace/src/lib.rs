@@ -27,6 +27,7 @@ mod seed;
 mod settings;
 mod setup;
 pub mod supervisor;
+mod sync;
 mod warm;
 mod watch;
 

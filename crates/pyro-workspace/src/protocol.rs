@@ -130,3 +130,44 @@ pub(crate) enum Birth {
 /// The line on a new supervisor's stdin that makes it outlive its parent. Without it, the end of
 /// stdin means that the parent died before anybody learnt of the workspace.
 pub(crate) const KEEP: &[u8] = b"keep\n";
+
+pub(crate) const SYNC: &str = "/v1/sync";
+
+/// The first byte of a binary frame of a sync: what the message behind it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SyncFrame {
+    /// Of a comparison, in either direction.
+    Compare = 0,
+    /// Of a change, in either direction.
+    Change = 1,
+}
+
+impl SyncFrame {
+    pub(crate) fn frame(self, message: &impl prost::Message) -> Vec<u8> {
+        let mut frame = Vec::with_capacity(message.encoded_len() + 1);
+        frame.push(self as u8);
+        // A `Vec` has room for anything.
+        let _ = message.encode(&mut frame);
+        frame
+    }
+
+    pub(crate) fn parse(frame: axum::body::Bytes) -> Option<(Self, axum::body::Bytes)> {
+        let kind = match frame.first()? {
+            0 => Self::Compare,
+            1 => Self::Change,
+            _ => return None,
+        };
+        Some((kind, frame.slice(1..)))
+    }
+}
+
+/// What the supervisor says on the sync socket, besides answers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SyncReport {
+    /// Somebody else syncs with this workspace; it goes on once that is done.
+    Waiting,
+    /// It is the client's turn.
+    Ready,
+    Failed(Error),
+}

@@ -274,7 +274,7 @@ impl Pyro {
     }
 
     /// The workspace that a user means, with its record as it truly stands.
-    async fn find(&self, workspace: &WorkspaceRef) -> Result<(WorkspaceDir, Record)> {
+    pub(crate) async fn find(&self, workspace: &WorkspaceRef) -> Result<(WorkspaceDir, Record)> {
         let home = self.home.clone();
         let reference = workspace.clone();
         blocking(move || find(&home, &reference)).await
@@ -411,7 +411,7 @@ fn disk_used(dir: &WorkspaceDir) -> u64 {
 }
 
 /// Whether something can run in the workspace now. Waking one that is held still belongs here.
-fn ready(workspace: &WorkspaceRef, record: &Record) -> Result<()> {
+pub(crate) fn ready(workspace: &WorkspaceRef, record: &Record) -> Result<()> {
     match record.state {
         WorkspaceState::Started => Ok(()),
         WorkspaceState::Paused => Err(paused(workspace.as_str())),

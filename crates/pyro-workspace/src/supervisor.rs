@@ -11,6 +11,7 @@ mod lifeline;
 mod newborn;
 mod overdue;
 mod server;
+mod sync;
 mod vigil;
 pub mod warm;
 
@@ -115,6 +116,8 @@ struct Shared {
     freezes: RwLock<()>,
     /// Held for reading by the session of each command, so that it can still say how that ended.
     sessions: RwLock<()>,
+    /// Held by whoever syncs: one after the other.
+    syncs: tokio::sync::Mutex<()>,
     /// Why the machine died, once it has.
     obituary: watch::Sender<Option<Error>>,
 }
@@ -270,6 +273,7 @@ async fn begin(
         holds: hold::Asking::default(),
         freezes: RwLock::new(()),
         sessions: RwLock::new(()),
+        syncs: tokio::sync::Mutex::new(()),
         obituary: watch::Sender::new(None),
     });
     Ok((shared, listener))

@@ -81,7 +81,7 @@ pub(super) async fn session(socket: WebSocket, shared: Arc<Shared>) {
     let _ = sink.close().await;
 }
 
-async fn obituary(shared: &Shared, error: Error) -> Error {
+pub(super) async fn obituary(shared: &Shared, error: Error) -> Error {
     let mut known = shared.obituary.subscribe();
     let known = tokio::time::timeout(Duration::from_secs(1), known.wait_for(Option::is_some)).await;
     known.ok().and_then(Result::ok).and_then(|known| known.clone()).unwrap_or(error)

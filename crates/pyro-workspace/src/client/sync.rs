@@ -1,0 +1,157 @@
+//! The client's side of a sync: comparisons and changes, one after the other over one socket.
+
+use axum::body::Bytes;
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt as _, StreamExt as _};
+use prost::Message as _;
+use pyro_contract::{Error, ErrorCode, Result};
+use pyro_wire::v1::compare_input::Input;
+use pyro_wire::v1::compare_output::Output;
+use pyro_wire::v1::{CompareEnd, CompareInput, CompareOutput, CompareStart, Compared, TreeChange, TreeChanged};
+use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::{Socket, lost, open_socket, unexpected};
+use crate::home::WorkspaceDir;
+use crate::protocol::{SYNC, SyncFrame, SyncReport};
+
+/// A socket to the supervisor on which trees are compared and changed. While it is open nobody else
+/// syncs with the workspace; dropping it gives up what is not committed.
+pub(crate) struct SyncSession {
+    sink: SplitSink<Socket, Message>,
+    stream: SplitStream<Socket>,
+}
+
+impl SyncSession {
+    /// Connects; waits for its turn, calling `waiting` if it has to.
+    pub(crate) async fn open(dir: &WorkspaceDir, waiting: impl Fn()) -> Result<Self> {
+        let (sink, stream) = open_socket(dir, SYNC).await?.split();
+        let mut this = Self { sink, stream };
+        loop {
+            match this.report().await? {
+                Received::Report(SyncReport::Waiting) => waiting(),
+                Received::Report(SyncReport::Ready) => return Ok(this),
+                _ => return Err(unexpected()),
+            }
+        }
+    }
+
+    /// Compares what comes out of `inputs`, to whose end it listens, giving all answers to `take`.
+    pub(crate) async fn compare(
+        &mut self,
+        start: CompareStart,
+        mut inputs: mpsc::Receiver<Result<pyro_wire::v1::CompareDirectory>>,
+        mut take: impl FnMut(Output) -> Result<()>,
+    ) -> Result<Compared> {
+        let Self { sink, stream } = self;
+        let sending = async {
+            send(sink, SyncFrame::Compare, &input(Input::Start(start))).await?;
+            while let Some(directory) = inputs.recv().await {
+                let message = input(Input::Directory(directory?));
+                send(sink, SyncFrame::Compare, &message).await?;
+            }
+            send(sink, SyncFrame::Compare, &input(Input::End(CompareEnd {}))).await
+        };
+        let receiving = async {
+            loop {
+                let Received::Frame(SyncFrame::Compare, bytes) = receive(stream).await? else {
+                    return Err(unexpected());
+                };
+                let output = CompareOutput::decode(bytes).map_err(|_| unexpected())?;
+                match output.output.ok_or_else(unexpected)? {
+                    Output::Compared(compared) => return Ok(compared),
+                    output => take(output)?,
+                }
+            }
+        };
+        both(sending, receiving).await
+    }
+
+    /// Makes the changes that come out of `changes`, the last of which commits.
+    pub(crate) async fn change(
+        &mut self,
+        mut changes: mpsc::Receiver<Result<TreeChange>>,
+    ) -> Result<TreeChanged> {
+        let Self { sink, stream } = self;
+        let sending = async {
+            while let Some(change) = changes.recv().await {
+                send(sink, SyncFrame::Change, &change?).await?;
+            }
+            Ok(())
+        };
+        let receiving = async {
+            match receive(stream).await? {
+                Received::Frame(SyncFrame::Change, bytes) => {
+                    TreeChanged::decode(bytes).map_err(|_| unexpected())
+                }
+                _ => Err(unexpected()),
+            }
+        };
+        both(sending, receiving).await
+    }
+
+    async fn report(&mut self) -> Result<Received> {
+        receive(&mut self.stream).await
+    }
+}
+
+/// Sends and receives; ends once the answer is there, or with the first failure. If the other side
+/// hangs up, what it said last is the reason.
+async fn both<T>(
+    sending: impl Future<Output = Result<()>>,
+    receiving: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let mut receiving = std::pin::pin!(receiving);
+    let mut sending = std::pin::pin!(sending);
+    let sent = tokio::select! {
+        biased;
+        received = &mut receiving => return received,
+        sent = &mut sending => sent,
+    };
+    match sent {
+        Err(error) if error.code == ErrorCode::WrongState => Err(receiving.await.err().unwrap_or(error)),
+        Err(error) => Err(error),
+        Ok(()) => receiving.await,
+    }
+}
+
+enum Received {
+    Frame(SyncFrame, Bytes),
+    Report(SyncReport),
+}
+
+fn input(input: Input) -> CompareInput {
+    CompareInput { input: Some(input) }
+}
+
+async fn send(
+    sink: &mut SplitSink<Socket, Message>,
+    kind: SyncFrame,
+    message: &impl prost::Message,
+) -> Result<()> {
+    sink.send(Message::Binary(kind.frame(message).into())).await.map_err(lost)
+}
+
+async fn receive(stream: &mut SplitStream<Socket>) -> Result<Received> {
+    loop {
+        match stream.next().await.ok_or_else(super::gone)?.map_err(lost)? {
+            Message::Binary(frame) => {
+                let (kind, bytes) = SyncFrame::parse(frame).ok_or_else(unexpected)?;
+                return Ok(Received::Frame(kind, bytes));
+            }
+            Message::Text(text) => match serde_json::from_str(&text) {
+                Ok(SyncReport::Failed(error)) => return Err(error),
+                Ok(report) => return Ok(Received::Report(report)),
+                Err(_) => return Err(unexpected()),
+            },
+            Message::Close(_) => {
+                return Err(Error::new(
+                    ErrorCode::MachineFailed,
+                    "the workspace's supervisor ended the sync",
+                )
+                .with_hint("`pyro workspace status` tells whether its machine still runs"));
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Bringing trees of the host into a workspace, and trees of a workspace to the host.
+//!
+//! A push asks the machine which names of the host's tree it does not have as they are, sends those,
+//! and has the agent make all changes or none. A pull reads the machine's disk as a review does, and
+//! writes what differs beside the host's tree before it is renamed into it, by a journal that the
+//! next sync of that directory completes. What both sides are known to have had in common is
+//! remembered ([`record`]), so that an unchanged file need not be read, and a host's file that was
+//! changed since is not overwritten unasked.
+
+mod beneath;
+mod guest_path;
+mod push;
+mod record;
+mod removal;
+mod rules;
+mod scan;
+mod settle;
+mod source;
+mod verdicts;
+
+use pyro_contract::Result;
+use pyro_contract::sync::{SyncPushRequest, Synced};
+
+use crate::pyro::{Pyro, blocking, ready};
+use crate::watch::Watch;
+
+impl Pyro {
+    /// Makes a tree of a started workspace like one of the host. Either all of it happens or nothing
+    /// does, also if this process, the supervisor or the machine is killed at any moment.
+    ///
+    /// Files that only the machine has stay, unless the request says `delete`; what is excluded stays
+    /// in any case. What has the same content and mode is left alone, its time too.
+    pub async fn sync_push(&self, request: &SyncPushRequest, watch: &Watch) -> Result<Synced> {
+        let (dir, record) = self.find(&request.workspace).await?;
+        ready(&request.workspace, &record)?;
+        let (request, seen) = (request.clone(), watch.clone());
+        let mut push = blocking(move || {
+            push::Push::open(dir, &request, std::sync::Arc::new(|_, _| Ok(())), &seen)
+        })
+        .await?;
+        push.run(watch).await
+    }
+}

@@ -1,0 +1,268 @@
+//! From the host into a workspace.
+
+mod changes;
+mod decide;
+mod listing;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pyro_contract::path::BytePath;
+use pyro_contract::progress::Progress as _;
+use pyro_contract::sync::{SyncPushRequest, SyncRules, Synced};
+use pyro_contract::{Error, ErrorCode, Result};
+use pyro_wire::v1::compare_start::Purpose;
+use pyro_wire::v1::{CompareStart, TreeChanged, tree_conflict::Reason};
+use tokio::sync::mpsc;
+
+use super::guest_path::GuestPath;
+use super::record::{Fact, GuestStamp, Record};
+use super::rules::Rules;
+use super::scan::OnEnter;
+use super::source::Source;
+use super::verdicts::Verdicts;
+use crate::client::sync::SyncSession;
+use crate::home::WorkspaceDir;
+use crate::pyro::blocking;
+use crate::watch::{Watch, interrupted};
+use changes::Sent;
+use decide::{Decided, Decision};
+use listing::Listing;
+
+/// Messages on their way between a thread that reads and the socket.
+const WINDOW: usize = 16;
+
+/// What is called for each directory of the host before it is listed.
+pub(super) type Entering = Arc<dyn Fn(std::os::fd::BorrowedFd<'_>, &[u8]) -> Result<()> + Send + Sync>;
+
+/// A tree and where it goes; it can be pushed again and again.
+pub(super) struct Push {
+    dir: WorkspaceDir,
+    source: Arc<Source>,
+    rules: Arc<Rules>,
+    asked: SyncRules,
+    dest: GuestPath,
+    record: Record,
+    entering: Entering,
+}
+
+impl Push {
+    /// Opens the tree. Blocks.
+    pub(super) fn open(
+        dir: WorkspaceDir,
+        request: &SyncPushRequest,
+        entering: Entering,
+        watch: &Watch,
+    ) -> Result<Self> {
+        let dest = GuestPath::parse(request.dest.as_bytes())?;
+        let rules = Rules::new(&request.rules)?;
+        let path = Path::new(&request.source);
+        super::settle::settle(path)?;
+        let source = Source::open(path, dir.path(), watch)?;
+        let record = match source.remembered_as(path) {
+            Some(path) => Record::load(&dir, &path, &dest.bytes()),
+            None => Record::forgotten(),
+        };
+        Ok(Self {
+            dir,
+            source: Arc::new(source),
+            rules: Arc::new(rules),
+            asked: request.rules.clone(),
+            dest,
+            record,
+            entering,
+        })
+    }
+
+    /// Makes the machine's tree like the host's, or leaves it as it is.
+    pub(super) async fn run(&mut self, watch: &Watch) -> Result<Synced> {
+        watch.stage("comparing");
+        let waiting = || watch.stage("waiting for another sync of this workspace");
+        let mut session = SyncSession::open(&self.dir, waiting).await?;
+        let compared = tokio::select! {
+            compared = self.compare(&mut session, watch) => compared?,
+            () = watch.interrupt().triggered() => return Err(interrupted()),
+        };
+        let Compared { listing, verdicts, missing } = compared;
+        let record = std::mem::replace(&mut self.record, Record::forgotten());
+        let (source, rules, asked, seen) =
+            (Arc::clone(&self.source), Arc::clone(&self.rules), self.asked.clone(), watch.clone());
+        let decided = blocking(move || {
+            let decision =
+                Decision { source: &source, rules: &rules, asked: &asked, record: &record };
+            let decided = decision.of(&listing, verdicts, &seen);
+            Ok((decided, listing, record))
+        })
+        .await;
+        let (decided, listing, record) = decided?;
+        self.record = record;
+        let Decided { mut synced, plan, mut facts } = decided?;
+        synced.dry_run = self.asked.dry_run;
+        if self.asked.dry_run {
+            return Ok(synced);
+        }
+        if !plan.is_empty() {
+            let listing = Arc::new(listing);
+            let (sent, bytes) = self.change(&mut session, listing, plan, missing, watch).await?;
+            synced.bytes = bytes;
+            // What was written stands; that its stamps are not known costs time at the next push.
+            if let Ok(stamps) = self.stamp(&mut session, &sent).await {
+                facts.extend(learned(sent, &stamps));
+            }
+        }
+        self.record.replace(facts);
+        Ok(synced)
+    }
+
+    async fn compare(&self, session: &mut SyncSession, watch: &Watch) -> Result<Compared> {
+        let purpose =
+            if self.asked.delete { Purpose::CompareBothWays } else { Purpose::Compare };
+        let start = CompareStart { root: self.dest.bytes().into(), purpose: purpose.into() };
+        let (directories, inputs) = mpsc::channel(WINDOW);
+        let mut listing = Listing::new(directories, &self.record);
+        let counted = listing.counter();
+        let (source, rules, entering, seen) = (
+            Arc::clone(&self.source),
+            Arc::clone(&self.rules),
+            Arc::clone(&self.entering),
+            watch.clone(),
+        );
+        let guests = listing.guest_stamps();
+        let listed = tokio::task::spawn_blocking(move || {
+            let on_enter: OnEnter<'_> = &*entering;
+            let scanned =
+                source.scan(&rules, on_enter, &seen, |directory| listing.add(directory, &guests));
+            listing.finish(scanned)
+        });
+        let mut verdicts = Verdicts::default();
+        let compared = session
+            .compare(start, inputs, |output| {
+                verdicts.take(output, counted.load(Ordering::Acquire))
+            })
+            .await;
+        // Its own failure has come through the comparison.
+        let listed = listed.await.map_err(|error| {
+            Error::new(ErrorCode::Internal, "a background task of pyro failed")
+                .with_cause(error.to_string())
+        })?;
+        let missing = compared?.missing;
+        Ok(Compared { listing: listed?, verdicts, missing })
+    }
+
+    async fn change(
+        &self,
+        session: &mut SyncSession,
+        listing: Arc<Listing>,
+        plan: decide::Plan,
+        missing: u32,
+        watch: &Watch,
+    ) -> Result<(Vec<Sent>, u64)> {
+        let senseless = || crate::agent::misbehaved("the machine has no such tree");
+        let (root, prefix) = self.dest.divide(missing).ok_or_else(senseless)?;
+        let (changes, outputs) = mpsc::channel(WINDOW);
+        // Whoever takes this first decides: an interrupt, or the commit.
+        let decided = Arc::new(AtomicBool::new(false));
+        let sender = changes::Sender {
+            source: Arc::clone(&self.source),
+            prefix: prefix.to_vec(),
+            changes,
+            committing: Arc::clone(&decided),
+            watch: watch.clone(),
+        };
+        let sending = tokio::task::spawn_blocking(move || sender.send(root, &listing, &plan));
+        let interrupt = async {
+            watch.interrupt().triggered().await;
+            if decided.swap(true, Ordering::SeqCst) {
+                std::future::pending::<()>().await;
+            }
+        };
+        let changed = tokio::select! {
+            changed = session.change(outputs) => changed?,
+            () = interrupt => return Err(interrupted()),
+        };
+        check(&changed)?;
+        sending.await.map_err(|error| {
+            Error::new(ErrorCode::Internal, "a background task of pyro failed")
+                .with_cause(error.to_string())
+        })?
+    }
+
+    /// The stamps of what was sent, as far as nobody has written to it since.
+    async fn stamp(
+        &self,
+        session: &mut SyncSession,
+        sent: &[Sent],
+    ) -> Result<HashMap<u32, GuestStamp>> {
+        let start =
+            CompareStart { root: self.dest.bytes().into(), purpose: Purpose::Stamp.into() };
+        let directories = listing::to_stamp(sent);
+        let (sender, inputs) = mpsc::channel(WINDOW);
+        let feeding = tokio::spawn(async move {
+            for directory in directories {
+                if sender.send(Ok(directory)).await.is_err() {
+                    break;
+                }
+            }
+        });
+        let count = u32::try_from(sent.len()).unwrap_or(u32::MAX);
+        let mut verdicts = Verdicts::default();
+        let compared =
+            session.compare(start, inputs, |output| verdicts.take(output, count)).await;
+        feeding.abort();
+        compared?;
+        Ok(verdicts
+            .digests
+            .into_iter()
+            .filter_map(|(number, (_, stamp))| Some((number, stamp?)))
+            .collect())
+    }
+}
+
+struct Compared {
+    listing: Listing,
+    verdicts: Verdicts,
+    missing: u32,
+}
+
+fn learned(
+    sent: Vec<Sent>,
+    stamps: &HashMap<u32, GuestStamp>,
+) -> impl Iterator<Item = (Vec<u8>, Fact)> {
+    let stamps: Vec<Option<GuestStamp>> =
+        (0..).take(sent.len()).map(|number| stamps.get(&number).copied()).collect();
+    sent.into_iter().zip(stamps).map(|(sent, guest)| {
+        (sent.path, Fact { sha256: sent.sha256, host: sent.stamp, guest })
+    })
+}
+
+/// Whether all was done, and why not.
+fn check(changed: &TreeChanged) -> Result<()> {
+    if changed.committed {
+        return Ok(());
+    }
+    let named: Vec<String> = changed
+        .conflicts
+        .iter()
+        .take(10)
+        .map(|conflict| {
+            let why = match conflict.reason() {
+                Reason::Changed => "it changed meanwhile",
+                Reason::Missing => "it is gone",
+                Reason::Exists => "something else is there now",
+                Reason::IsDirectory => "a directory is there now",
+                Reason::NotADirectory => "what was a directory is none now",
+                Reason::NotEmpty => "something new is in it",
+                Reason::LeadsElsewhere => "a link or another filesystem is on the way there",
+                Reason::Fixed => "it is a mount point, or may not be changed",
+                Reason::Contradiction => "it would be changed twice",
+            };
+            let path = &conflict.path[..conflict.path.len().min(4096)];
+            format!("{}: {why}", BytePath::new(path))
+        })
+        .collect();
+    Err(Error::new(ErrorCode::Busy, "the push was not made: the workspace's tree is not as it was")
+        .with_cause(named.join("\n"))
+        .with_hint("nothing was changed; push again"))
+}
