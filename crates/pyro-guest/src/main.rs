@@ -21,6 +21,7 @@ mod service;
 mod shutdown;
 mod sys;
 mod transport;
+mod tree;
 mod uevent;
 mod users;
 

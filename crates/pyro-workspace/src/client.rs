@@ -1,5 +1,7 @@
 //! The client's side of a workspace's control socket.
 
+pub(crate) mod tree;
+
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::time::Duration;

@@ -6,6 +6,7 @@
 
 use pyro_contract::Error;
 use pyro_contract::exec::{ExecOutcome, ExecRequest, Stream};
+use pyro_contract::path::BytePath;
 use serde::{Deserialize, Serialize};
 
 pub(crate) const STATUS: &str = "/v1/status";
@@ -14,6 +15,7 @@ pub(crate) const STOP: &str = "/v1/stop";
 pub(crate) const HOLD: &str = "/v1/hold";
 pub(crate) const EXEC: &str = "/v1/exec";
 pub(crate) const FREEZE: &str = "/v1/freeze";
+pub(crate) const TREE: &str = "/v1/tree";
 
 /// The largest frame either side sends or takes.
 pub(crate) const MAX_FRAME: usize = 1 << 20;
@@ -130,3 +132,50 @@ pub(crate) enum Birth {
 /// The line on a new supervisor's stdin that makes it outlive its parent. Without it, the end of
 /// stdin means that the parent died before anybody learnt of the workspace.
 pub(crate) const KEEP: &[u8] = b"keep\n";
+
+/// What a client says first on the socket of a transaction. Then come binary frames, each a change as
+/// the agent takes it; the last one commits.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TreeStart {
+    /// Absolute; paths of changes are relative to it.
+    pub(crate) root: BytePath,
+}
+
+/// What became of a transaction.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum TreeReport {
+    /// All of it has happened or, in a dry run, would have.
+    Done,
+    /// Nothing has happened.
+    Conflicts {
+        /// The first of them.
+        first: Vec<TreeConflict>,
+        /// How many there are.
+        count: u64,
+    },
+    /// Nothing has happened, unless the error says otherwise.
+    Failed(Error),
+}
+
+/// Something in the way of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TreeConflict {
+    pub(crate) path: BytePath,
+    pub(crate) reason: ConflictReason,
+}
+
+/// Why something is in the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ConflictReason {
+    Changed,
+    Missing,
+    Exists,
+    IsDirectory,
+    NotADirectory,
+    NotEmpty,
+    LeadsElsewhere,
+    Fixed,
+    Contradiction,
+}

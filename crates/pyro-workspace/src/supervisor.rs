@@ -11,6 +11,7 @@ mod lifeline;
 mod newborn;
 mod overdue;
 mod server;
+mod tree;
 mod vigil;
 pub mod warm;
 

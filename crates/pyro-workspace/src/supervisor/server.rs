@@ -17,11 +17,11 @@ use pyro_contract::workspace::Usage;
 use pyro_contract::{Error, ErrorCode, Result};
 use tokio::net::UnixListener;
 
-use super::{Ending, Shared, exec};
+use super::{Ending, Shared, exec, tree};
 use crate::home::WorkspaceDir;
 use crate::protocol::{
     EXEC, FREEZE, FreezeReport, HOLD, Hold, HoldReport, LiveStatus, MAX_FRAME, STATUS, STOP,
-    StopMode, USAGE,
+    StopMode, TREE, USAGE,
 };
 
 /// Nobody may hold a machine's disk for longer, whatever it reads.
@@ -56,6 +56,7 @@ pub(super) async fn serve(listener: UnixListener, shared: Arc<Shared>) -> Error 
         .route(HOLD, post(hold))
         .route(EXEC, any(open_exec))
         .route(FREEZE, any(open_freeze))
+        .route(TREE, any(open_tree))
         .with_state(shared);
     match axum::serve(listener, router).await {
         Err(error) => Error::io("the control socket failed", &error),
@@ -94,6 +95,14 @@ async fn open_exec(State(shared): State<Arc<Shared>>, upgrade: WebSocketUpgrade)
         .max_message_size(MAX_FRAME)
         .max_frame_size(MAX_FRAME)
         .on_upgrade(move |socket| exec::session(socket, shared))
+        .into_response()
+}
+
+async fn open_tree(State(shared): State<Arc<Shared>>, upgrade: WebSocketUpgrade) -> Response {
+    upgrade
+        .max_message_size(MAX_FRAME)
+        .max_frame_size(MAX_FRAME)
+        .on_upgrade(move |socket| tree::session(socket, shared))
         .into_response()
 }
 
