@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use pyro_layers::ext4::Ext4Layer;
-use pyro_layers::overlay::{EmptyLayer, SubLayer};
+use pyro_layers::overlay::{EmptyLayer, SubLayer, WithoutStages};
 use pyro_layers::{Layer, LayerError};
 
 use crate::program::find_program;
@@ -92,14 +92,21 @@ fn fill(mkfs: &Path, file: &File, storage: &Path, disk_mib: u32) -> Result<()> {
 /// written nothing.
 pub(crate) fn open(storage: &Path) -> Result<Storage> {
     let disk: Arc<dyn Layer> = Arc::new(Ext4Layer::open(storage)?);
-    let layer = |path: &[u8]| -> Result<Arc<dyn Layer>> {
+    let mut unfinished = false;
+    let mut layer = |path: &[u8]| -> Result<Arc<dyn Layer>> {
         match SubLayer::new(Arc::clone(&disk), path) {
-            Ok(layer) => Ok(Arc::new(layer)),
+            Ok(layer) => {
+                let layer = WithoutStages(layer);
+                unfinished |= layer.is_unfinished()?;
+                Ok(Arc::new(layer))
+            }
             Err(LayerError::NotFound(_)) => Ok(Arc::new(EmptyLayer)),
             Err(error) => Err(error.into()),
         }
     };
-    Ok(Storage { machine: layer(b"/machine/upper")?, workspace: layer(b"/workspace/upper")? })
+    let machine = layer(b"/machine/upper")?;
+    let workspace = layer(b"/workspace/upper")?;
+    Ok(Storage { machine, workspace, unfinished })
 }
 
 #[cfg(test)]

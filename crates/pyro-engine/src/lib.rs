@@ -198,6 +198,9 @@ pub struct Storage {
     pub machine: Arc<dyn Layer>,
     /// What was written over the baseline, in overlayfs form.
     pub workspace: Arc<dyn Layer>,
+    /// The machine ended in the middle of a change that is all or nothing. Starting it finishes
+    /// that; until then both layers show something in between.
+    pub unfinished: bool,
 }
 
 /// Keeps a machine from writing while it lives.

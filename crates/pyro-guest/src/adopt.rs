@@ -10,7 +10,7 @@ use rustix::time::{ClockId, Timespec, clock_settime};
 use tonic::Status;
 
 use crate::project::Project;
-use crate::{log, sys};
+use crate::{log, sys, tree};
 
 /// tmpfs: what is bound over files of `/etc` is no change of the machine's disk.
 const RUN: &str = "/run/pyro";
@@ -48,6 +48,12 @@ pub(crate) fn adopt(
     write_identity(request).map_err(failed("write the identity"))?;
     if let Some(project) = project {
         project.open().map_err(|error| Status::internal(log::chain(&error)))?;
+    }
+    // Not in a test on somebody's computer.
+    if sys::is_init() {
+        for top in ["/workspace", "/"] {
+            tree::recover(Path::new(top));
+        }
     }
     Ok(AdoptReply {
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -186,7 +186,7 @@ fn absolute(path: &[u8]) -> Result<PathBuf, Status> {
 }
 
 /// The nearest gRPC code, with the system's own words.
-fn status(path: &Path, error: io::Error) -> Status {
+pub(crate) fn status(path: &Path, error: io::Error) -> Status {
     use io::ErrorKind as Kind;
     let message = format!("{}: {error}", path.display());
     match error.kind() {

@@ -22,6 +22,7 @@ mod service;
 mod shutdown;
 mod sys;
 mod transport;
+mod tree;
 mod uevent;
 mod users;
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use pyro_wire::v1::agent_server::Agent;
 use pyro_wire::v1::{
     AdoptReply, AdoptRequest, ExecInput, FileChunk, FreezeRequest, PingReply, PingRequest,
-    ReadFileRequest, SetClockReply, SetClockRequest, ShutdownReply, ShutdownRequest,
-    WriteFileInput, WriteFileReply,
+    ReadFileRequest, SetClockReply, SetClockRequest, ShutdownReply, ShutdownRequest, TreeChange,
+    TreeChanged, WriteFileInput, WriteFileReply,
 };
 use tokio::sync::Notify;
 use tokio_stream::wrappers::ReceiverStream;
@@ -19,7 +19,7 @@ use crate::exec::{Cgroups, Commands};
 use crate::freeze::{Disk, FreezeStream};
 use crate::project::Project;
 use crate::reaper::Reaper;
-use crate::{adopt, compare, files, shutdown};
+use crate::{adopt, compare, files, shutdown, tree};
 
 /// How long the host may take to read that the machine is done before it powers off regardless.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -170,6 +170,14 @@ impl Agent for AgentService {
     ) -> Result<Response<WriteFileReply>, Status> {
         self.check_adopted()?;
         Ok(Response::new(files::write(request.into_inner()).await?))
+    }
+
+    async fn change_tree(
+        &self,
+        request: Request<Streaming<TreeChange>>,
+    ) -> Result<Response<TreeChanged>, Status> {
+        self.check_adopted()?;
+        Ok(Response::new(tree::change(request.into_inner()).await?))
     }
 
     async fn shutdown(

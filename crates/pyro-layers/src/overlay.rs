@@ -7,6 +7,7 @@
 //! `redirect_dir=off,metacopy=off`, and a guest that forges such xattrs is simply not believed.
 
 mod stack;
+mod stages;
 mod view;
 
 use std::{
@@ -14,6 +15,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+pub use stages::WithoutStages;
 pub use view::{EmptyLayer, SubLayer, lookup_path};
 
 pub(crate) use stack::{Found, Place, Stack};

@@ -1,6 +1,7 @@
 //! The client's side of a workspace's control socket.
 
 pub(crate) mod sync;
+pub(crate) mod tree;
 
 use std::fs::File;
 use std::os::fd::AsRawFd as _;

@@ -162,6 +162,10 @@ table! {
         pyro.diff(&request, &call.watch).await?;
     "workspace_export": |pyro, request: pyro_contract::operation::ExportRequest, call|
         pyro.export(&request, &call.watch).await?;
+    "workspace_sync_push": |pyro, request: pyro_contract::sync::SyncPushRequest, call|
+        pyro.sync_push(&request, &call.watch).await?;
+    "workspace_sync_pull": |pyro, request: pyro_contract::sync::SyncPullRequest, call|
+        pyro.sync_pull(&request, &call.watch).await?;
     "setup_firecracker": |pyro, _request: Nothing, call|
         pyro.setup_firecracker(&call.watch).await?;
     "doctor": |pyro, request: DoctorRequest, _call| {

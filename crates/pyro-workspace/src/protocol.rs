@@ -6,6 +6,7 @@
 
 use pyro_contract::Error;
 use pyro_contract::exec::{ExecOutcome, ExecRequest, Stream};
+use pyro_contract::path::BytePath;
 use serde::{Deserialize, Serialize};
 
 pub(crate) const STATUS: &str = "/v1/status";
@@ -14,6 +15,8 @@ pub(crate) const STOP: &str = "/v1/stop";
 pub(crate) const HOLD: &str = "/v1/hold";
 pub(crate) const EXEC: &str = "/v1/exec";
 pub(crate) const FREEZE: &str = "/v1/freeze";
+pub(crate) const TREE: &str = "/v1/tree";
+pub(crate) const SYNC: &str = "/v1/sync";
 
 /// The largest frame either side sends or takes.
 pub(crate) const MAX_FRAME: usize = 1 << 20;
@@ -131,37 +134,55 @@ pub(crate) enum Birth {
 /// stdin means that the parent died before anybody learnt of the workspace.
 pub(crate) const KEEP: &[u8] = b"keep\n";
 
-pub(crate) const SYNC: &str = "/v1/sync";
-
-/// The first byte of a binary frame of a sync: what the message behind it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SyncFrame {
-    /// Of a comparison, in either direction.
-    Compare = 0,
-    /// Of a change, in either direction.
-    Change = 1,
+/// What a client says first on the socket of a transaction. Then come binary frames, each a change as
+/// the agent takes it; the last one commits.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TreeStart {
+    /// Absolute; paths of changes are relative to it.
+    pub(crate) root: BytePath,
 }
 
-impl SyncFrame {
-    pub(crate) fn frame(self, message: &impl prost::Message) -> Vec<u8> {
-        let mut frame = Vec::with_capacity(message.encoded_len() + 1);
-        frame.push(self as u8);
-        // A `Vec` has room for anything.
-        let _ = message.encode(&mut frame);
-        frame
-    }
-
-    pub(crate) fn parse(frame: axum::body::Bytes) -> Option<(Self, axum::body::Bytes)> {
-        let kind = match frame.first()? {
-            0 => Self::Compare,
-            1 => Self::Change,
-            _ => return None,
-        };
-        Some((kind, frame.slice(1..)))
-    }
+/// What became of a transaction.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum TreeReport {
+    /// All of it has happened or, in a dry run, would have.
+    Done,
+    /// Nothing has happened.
+    Conflicts {
+        /// The first of them.
+        first: Vec<TreeConflict>,
+        /// How many there are.
+        count: u64,
+    },
+    /// Nothing has happened, unless the error says otherwise.
+    Failed(Error),
 }
 
-/// What the supervisor says on the sync socket, besides answers.
+/// Something in the way of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TreeConflict {
+    pub(crate) path: BytePath,
+    pub(crate) reason: ConflictReason,
+}
+
+/// Why something is in the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ConflictReason {
+    Changed,
+    Missing,
+    Exists,
+    IsDirectory,
+    NotADirectory,
+    NotEmpty,
+    LeadsElsewhere,
+    Fixed,
+    Contradiction,
+}
+
+/// What the supervisor says on the sync socket, besides the binary frames, each of which is a message
+/// of the comparison that is under way.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum SyncReport {

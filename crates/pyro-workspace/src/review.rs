@@ -72,6 +72,14 @@ impl Review {
         blocking(move || {
             let storage =
                 engines::of(record.engine, &settings.programs).open_storage(&dir.storage())?;
+            // While the machine runs, whoever holds it still has waited for the change to be made.
+            if storage.unfinished && matches!(still, Still::AtRest { .. }) {
+                return Err(Error::new(
+                    ErrorCode::WrongState,
+                    "the workspace ended in the middle of a change of its files",
+                )
+                .with_hint(format!("`pyro workspace start {}` finishes the change", record.id)));
+            }
             let baseline: Arc<dyn Layer> = Arc::new(ErofsLayer::open(&dir.baseline_file())?);
             Ok(Self {
                 upper: storage.workspace,

@@ -12,6 +12,7 @@ mod newborn;
 mod overdue;
 mod server;
 mod sync;
+mod tree;
 mod vigil;
 pub mod warm;
 

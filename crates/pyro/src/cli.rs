@@ -1,5 +1,7 @@
 //! The command line, as types.
 
+mod sync;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -9,6 +11,8 @@ use pyro_contract::diff::MAX_PATCH_BYTES;
 use pyro_contract::environment::EnvironmentRef;
 use pyro_contract::name::{EnvVar, Label, WorkspaceId, WorkspaceName, WorkspaceRef};
 use pyro_contract::workspace::{EngineChoice, EngineKind, ShapeRequest};
+
+pub(crate) use sync::{PullArgs, PushArgs, SyncCommand};
 
 /// A computer of its own for a coding agent: a persistent, isolated Linux workspace.
 #[derive(Debug, Parser)]
@@ -289,6 +293,9 @@ Examples:
         #[arg(long, value_name = "N", default_value_t = MAX_PATCH_BYTES)]
         max_patch_bytes: u64,
     },
+    /// Bring a tree of the host into a workspace, or one of a workspace to the host
+    #[command(subcommand)]
+    Sync(SyncCommand),
     /// Copy a file or tree out of a workspace
     #[command(after_help = "\
 Examples:

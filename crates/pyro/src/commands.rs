@@ -7,6 +7,7 @@ mod prepare;
 mod review;
 mod setup;
 mod supervise;
+mod sync;
 mod workspace;
 
 use std::path::PathBuf;
@@ -71,6 +72,7 @@ pub(crate) async fn dispatch(command: Command, ui: &Ui) -> Result<u8> {
             WorkspaceCommand::Export { workspace, path, output, force } => {
                 review::export(&pyro, &workspace, path, output, force, ui).await
             }
+            WorkspaceCommand::Sync(command) => sync::run(&pyro, command, ui).await,
             other => workspace::run(&pyro, other, ui).await,
         },
         Command::Supervise(_)

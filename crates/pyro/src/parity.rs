@@ -19,7 +19,10 @@ const OTHERWISE: &[(&str, &[&str])] = &[
 ];
 
 /// Arguments about how a result is shown or where it goes, which other doors leave to the caller.
-const SHOWING: &[&str] = &["id_only", "stat", "name_only", "nul", "output"];
+const SHOWING: &[&str] = &["id_only", "stat", "name_only", "nul", "output", WATCH];
+
+/// An operation ends with its result; who wants to keep pushing repeats it.
+const WATCH: &str = "watch";
 
 /// What no door can offer with this operation, and why.
 const REFUSED: &[(&str, &str)] = &[

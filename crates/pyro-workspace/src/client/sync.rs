@@ -1,4 +1,5 @@
-//! The client's side of a sync: comparisons and changes, one after the other over one socket.
+//! The client's side of a sync: comparisons, one after the other over one socket. Changes are made by
+//! a transaction (`tree.rs`) while that socket is held open.
 
 use axum::body::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
@@ -7,16 +8,16 @@ use prost::Message as _;
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_wire::v1::compare_input::Input;
 use pyro_wire::v1::compare_output::Output;
-use pyro_wire::v1::{CompareEnd, CompareInput, CompareOutput, CompareStart, Compared, TreeChange, TreeChanged};
+use pyro_wire::v1::{CompareEnd, CompareInput, CompareOutput, CompareStart, Compared};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::{Socket, lost, open_socket, unexpected};
 use crate::home::WorkspaceDir;
-use crate::protocol::{SYNC, SyncFrame, SyncReport};
+use crate::protocol::{SYNC, SyncReport};
 
-/// A socket to the supervisor on which trees are compared and changed. While it is open nobody else
-/// syncs with the workspace; dropping it gives up what is not committed.
+/// A socket to the supervisor on which trees are compared. While it is open nobody else syncs with the
+/// workspace.
 pub(crate) struct SyncSession {
     sink: SplitSink<Socket, Message>,
     stream: SplitStream<Socket>,
@@ -45,16 +46,16 @@ impl SyncSession {
     ) -> Result<Compared> {
         let Self { sink, stream } = self;
         let sending = async {
-            send(sink, SyncFrame::Compare, &input(Input::Start(start))).await?;
+            send(sink, &input(Input::Start(start))).await?;
             while let Some(directory) = inputs.recv().await {
                 let message = input(Input::Directory(directory?));
-                send(sink, SyncFrame::Compare, &message).await?;
+                send(sink, &message).await?;
             }
-            send(sink, SyncFrame::Compare, &input(Input::End(CompareEnd {}))).await
+            send(sink, &input(Input::End(CompareEnd {}))).await
         };
         let receiving = async {
             loop {
-                let Received::Frame(SyncFrame::Compare, bytes) = receive(stream).await? else {
+                let Received::Frame(bytes) = receive(stream).await? else {
                     return Err(unexpected());
                 };
                 let output = CompareOutput::decode(bytes).map_err(|_| unexpected())?;
@@ -62,29 +63,6 @@ impl SyncSession {
                     Output::Compared(compared) => return Ok(compared),
                     output => take(output)?,
                 }
-            }
-        };
-        both(sending, receiving).await
-    }
-
-    /// Makes the changes that come out of `changes`, the last of which commits.
-    pub(crate) async fn change(
-        &mut self,
-        mut changes: mpsc::Receiver<Result<TreeChange>>,
-    ) -> Result<TreeChanged> {
-        let Self { sink, stream } = self;
-        let sending = async {
-            while let Some(change) = changes.recv().await {
-                send(sink, SyncFrame::Change, &change?).await?;
-            }
-            Ok(())
-        };
-        let receiving = async {
-            match receive(stream).await? {
-                Received::Frame(SyncFrame::Change, bytes) => {
-                    TreeChanged::decode(bytes).map_err(|_| unexpected())
-                }
-                _ => Err(unexpected()),
             }
         };
         both(sending, receiving).await
@@ -116,7 +94,7 @@ async fn both<T>(
 }
 
 enum Received {
-    Frame(SyncFrame, Bytes),
+    Frame(Bytes),
     Report(SyncReport),
 }
 
@@ -126,19 +104,15 @@ fn input(input: Input) -> CompareInput {
 
 async fn send(
     sink: &mut SplitSink<Socket, Message>,
-    kind: SyncFrame,
     message: &impl prost::Message,
 ) -> Result<()> {
-    sink.send(Message::Binary(kind.frame(message).into())).await.map_err(lost)
+    sink.send(Message::Binary(message.encode_to_vec().into())).await.map_err(lost)
 }
 
 async fn receive(stream: &mut SplitStream<Socket>) -> Result<Received> {
     loop {
         match stream.next().await.ok_or_else(super::gone)?.map_err(lost)? {
-            Message::Binary(frame) => {
-                let (kind, bytes) = SyncFrame::parse(frame).ok_or_else(unexpected)?;
-                return Ok(Received::Frame(kind, bytes));
-            }
+            Message::Binary(frame) => return Ok(Received::Frame(frame)),
             Message::Text(text) => match serde_json::from_str(&text) {
                 Ok(SyncReport::Failed(error)) => return Err(error),
                 Ok(report) => return Ok(Received::Report(report)),

@@ -17,11 +17,11 @@ use pyro_contract::workspace::Usage;
 use pyro_contract::{Error, ErrorCode, Result};
 use tokio::net::UnixListener;
 
-use super::{Ending, Shared, exec, sync};
+use super::{Ending, Shared, exec, sync, tree};
 use crate::home::WorkspaceDir;
 use crate::protocol::{
     EXEC, FREEZE, FreezeReport, HOLD, Hold, HoldReport, LiveStatus, MAX_FRAME, STATUS, STOP,
-    StopMode, SYNC, USAGE,
+    StopMode, SYNC, TREE, USAGE,
 };
 
 /// Nobody may hold a machine's disk for longer, whatever it reads.
@@ -57,6 +57,7 @@ pub(super) async fn serve(listener: UnixListener, shared: Arc<Shared>) -> Error 
         .route(EXEC, any(open_exec))
         .route(FREEZE, any(open_freeze))
         .route(SYNC, any(open_sync))
+        .route(TREE, any(open_tree))
         .with_state(shared);
     match axum::serve(listener, router).await {
         Err(error) => Error::io("the control socket failed", &error),
@@ -103,6 +104,14 @@ async fn open_sync(State(shared): State<Arc<Shared>>, upgrade: WebSocketUpgrade)
         .max_message_size(MAX_FRAME)
         .max_frame_size(MAX_FRAME)
         .on_upgrade(move |socket| sync::session(socket, shared))
+        .into_response()
+}
+
+async fn open_tree(State(shared): State<Arc<Shared>>, upgrade: WebSocketUpgrade) -> Response {
+    upgrade
+        .max_message_size(MAX_FRAME)
+        .max_frame_size(MAX_FRAME)
+        .on_upgrade(move |socket| tree::session(socket, shared))
         .into_response()
 }
 

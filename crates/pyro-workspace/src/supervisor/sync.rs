@@ -1,11 +1,11 @@
-//! A sync: comparisons and changes of trees, passed on between a client's socket and the agent.
+//! A sync: comparisons of trees, passed on between a client's socket and the agent, one client after
+//! the other. What a client then changes, it changes by a transaction (`tree.rs`).
 //!
 //! Nothing is kept here but the message that is being passed on. Should the client go away, the call
-//! to the agent ends with it, and with the call whatever was not committed.
+//! to the agent ends with it.
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
 use axum::extract::ws::{Message, WebSocket};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -13,15 +13,14 @@ use prost::Message as _;
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_wire::v1::compare_input::Input;
 use pyro_wire::v1::compare_output::Output;
-use pyro_wire::v1::tree_change::Change;
-use pyro_wire::v1::{CompareInput, TreeChange};
+use pyro_wire::v1::CompareInput;
 use tokio::sync::mpsc;
 
 use super::Shared;
 use super::exec::obituary;
 use super::server::text;
 use crate::agent::{broken, misbehaved};
-use crate::protocol::{SyncFrame, SyncReport};
+use crate::protocol::SyncReport;
 
 /// Messages on their way to the agent.
 const WINDOW: usize = 4;
@@ -73,11 +72,8 @@ impl Client {
 
     /// One call to the agent after the other, until the client hangs up.
     async fn serve(&mut self, shared: &Shared) -> Result<()> {
-        while let Some((frame, bytes)) = next(&mut self.stream).await? {
-            match frame {
-                SyncFrame::Compare => self.compare(shared, compare_input(bytes)?).await?,
-                SyncFrame::Change => self.change(shared, tree_change(bytes)?).await?,
-            }
+        while let Some(first) = next(&mut self.stream).await? {
+            self.compare(shared, first).await?;
         }
         Ok(())
     }
@@ -88,8 +84,7 @@ impl Client {
         let mut outputs = shared.agent.compare_tree(received).await?;
         let Self { sink, stream } = self;
         let sending = async {
-            while let Some((SyncFrame::Compare, bytes)) = next(stream).await? {
-                let input = compare_input(bytes)?;
+            while let Some(input) = next(stream).await? {
                 let is_last = matches!(input.input, Some(Input::End(_)));
                 // If the agent takes no more, it says why.
                 if inputs.send(input).await.is_err() || is_last {
@@ -105,31 +100,13 @@ impl Client {
                     .map_err(|status| refused(&status))?
                     .ok_or_else(|| misbehaved("a comparison has no end"))?;
                 let is_last = matches!(output.output, Some(Output::Compared(_)));
-                pass_on(sink, SyncFrame::Compare, &output).await?;
+                pass_on(sink, &output).await?;
                 if is_last {
                     return Ok(());
                 }
             }
         };
         both(sending, receiving).await
-    }
-
-    async fn change(&mut self, shared: &Shared, first: TreeChange) -> Result<()> {
-        let (changes, received) = mpsc::channel(WINDOW);
-        let _ = changes.send(first).await;
-        let stream = &mut self.stream;
-        let sending = async {
-            while let Some((SyncFrame::Change, bytes)) = next(stream).await? {
-                let change = tree_change(bytes)?;
-                let is_last = matches!(change.change, Some(Change::Commit(_)));
-                if changes.send(change).await.is_err() || is_last {
-                    return Ok(());
-                }
-            }
-            Err(hung_up())
-        };
-        let changed = both(sending, shared.agent.change_tree(received)).await?;
-        pass_on(&mut self.sink, SyncFrame::Change, &changed).await
     }
 }
 
@@ -147,11 +124,11 @@ async fn both<T>(
 }
 
 /// What the client sends next; `None` once it has hung up.
-async fn next(stream: &mut SplitStream<WebSocket>) -> Result<Option<(SyncFrame, Bytes)>> {
+async fn next(stream: &mut SplitStream<WebSocket>) -> Result<Option<CompareInput>> {
     loop {
         match stream.next().await {
             Some(Ok(Message::Binary(frame))) => {
-                return SyncFrame::parse(frame).map(Some).ok_or_else(senseless);
+                return CompareInput::decode(frame).map(Some).map_err(|_| senseless());
             }
             Some(Ok(Message::Close(_)) | Err(_)) | None => return Ok(None),
             Some(Ok(Message::Text(_))) => return Err(senseless()),
@@ -160,20 +137,11 @@ async fn next(stream: &mut SplitStream<WebSocket>) -> Result<Option<(SyncFrame, 
     }
 }
 
-fn compare_input(bytes: Bytes) -> Result<CompareInput> {
-    CompareInput::decode(bytes).map_err(|_| senseless())
-}
-
-fn tree_change(bytes: Bytes) -> Result<TreeChange> {
-    TreeChange::decode(bytes).map_err(|_| senseless())
-}
-
 async fn pass_on(
     sink: &mut SplitSink<WebSocket, Message>,
-    frame: SyncFrame,
     message: &impl prost::Message,
 ) -> Result<()> {
-    sink.send(Message::Binary(frame.frame(message).into())).await.map_err(|_| hung_up())
+    sink.send(Message::Binary(message.encode_to_vec().into())).await.map_err(|_| hung_up())
 }
 
 /// A comparison that the machine gave up, with the words of its system.

@@ -14,7 +14,8 @@ use pyro_contract::progress::Progress as _;
 use pyro_contract::sync::{SyncPushRequest, SyncRules, Synced};
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_wire::v1::compare_start::Purpose;
-use pyro_wire::v1::{CompareStart, TreeChanged, tree_conflict::Reason};
+use pyro_wire::v1::CompareStart;
+use pyro_wire::v1::tree_change::Change;
 use tokio::sync::mpsc;
 
 use super::guest_path::GuestPath;
@@ -24,6 +25,7 @@ use super::scan::OnEnter;
 use super::source::Source;
 use super::verdicts::Verdicts;
 use crate::client::sync::SyncSession;
+use crate::client::tree::TreeTransaction;
 use crate::home::WorkspaceDir;
 use crate::pyro::blocking;
 use crate::watch::{Watch, interrupted};
@@ -105,7 +107,7 @@ impl Push {
         }
         if !plan.is_empty() {
             let listing = Arc::new(listing);
-            let (sent, bytes) = self.change(&mut session, listing, plan, missing, watch).await?;
+            let (sent, bytes) = self.change(listing, plan, missing, watch).await?;
             synced.bytes = bytes;
             // What was written stands; that its stamps are not known costs time at the next push.
             if let Ok(stamps) = self.stamp(&mut session, &sent).await {
@@ -153,7 +155,6 @@ impl Push {
 
     async fn change(
         &self,
-        session: &mut SyncSession,
         listing: Arc<Listing>,
         plan: decide::Plan,
         missing: u32,
@@ -171,22 +172,40 @@ impl Push {
             committing: Arc::clone(&decided),
             watch: watch.clone(),
         };
-        let sending = tokio::task::spawn_blocking(move || sender.send(root, &listing, &plan));
+        let sending = tokio::task::spawn_blocking(move || sender.send(&listing, &plan));
         let interrupt = async {
             watch.interrupt().triggered().await;
             if decided.swap(true, Ordering::SeqCst) {
                 std::future::pending::<()>().await;
             }
         };
-        let changed = tokio::select! {
-            changed = session.change(outputs) => changed?,
+        let root = BytePath::new(root);
+        tokio::select! {
+            changed = self.transact(&root, outputs) => changed?,
             () = interrupt => return Err(interrupted()),
-        };
-        check(&changed)?;
+        }
         sending.await.map_err(|error| {
             Error::new(ErrorCode::Internal, "a background task of pyro failed")
                 .with_cause(error.to_string())
         })?
+    }
+
+    /// Makes all changes that come, the last of which commits, or none.
+    async fn transact(
+        &self,
+        root: &BytePath,
+        mut changes: mpsc::Receiver<Result<Change>>,
+    ) -> Result<()> {
+        let mut transaction = TreeTransaction::begin(&self.dir, root).await?;
+        while let Some(change) = changes.recv().await {
+            match change? {
+                Change::Commit(commit) => {
+                    return transaction.commit(commit.dry_run).await?.done();
+                }
+                change => transaction.change(change).await?,
+            }
+        }
+        Err(Error::new(ErrorCode::Internal, "the changes did not come whole"))
     }
 
     /// The stamps of what was sent, as far as nobody has written to it since.
@@ -235,34 +254,4 @@ fn learned(
     sent.into_iter().zip(stamps).map(|(sent, guest)| {
         (sent.path, Fact { sha256: sent.sha256, host: sent.stamp, guest })
     })
-}
-
-/// Whether all was done, and why not.
-fn check(changed: &TreeChanged) -> Result<()> {
-    if changed.committed {
-        return Ok(());
-    }
-    let named: Vec<String> = changed
-        .conflicts
-        .iter()
-        .take(10)
-        .map(|conflict| {
-            let why = match conflict.reason() {
-                Reason::Changed => "it changed meanwhile",
-                Reason::Missing => "it is gone",
-                Reason::Exists => "something else is there now",
-                Reason::IsDirectory => "a directory is there now",
-                Reason::NotADirectory => "what was a directory is none now",
-                Reason::NotEmpty => "something new is in it",
-                Reason::LeadsElsewhere => "a link or another filesystem is on the way there",
-                Reason::Fixed => "it is a mount point, or may not be changed",
-                Reason::Contradiction => "it would be changed twice",
-            };
-            let path = &conflict.path[..conflict.path.len().min(4096)];
-            format!("{}: {why}", BytePath::new(path))
-        })
-        .collect();
-    Err(Error::new(ErrorCode::Busy, "the push was not made: the workspace's tree is not as it was")
-        .with_cause(named.join("\n"))
-        .with_hint("nothing was changed; push again"))
 }

@@ -7,7 +7,7 @@ use pyro_contract::progress::{Progress as _, Report, Unit};
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_wire::v1::tree_change::Change;
 use pyro_wire::v1::{
-    TreeBegin, TreeChange, TreeCommit, TreeDirectory, TreeLink, TreeMode, TreePut, TreeRemove,
+    TreeCommit, TreeDirectory, TreeLink, TreeMode, TreePut, TreeRemove,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
@@ -41,7 +41,7 @@ pub(super) struct Sender {
     pub(super) source: Arc<Source>,
     /// The directories that have to be made before the tree's own top exists.
     pub(super) prefix: Vec<Vec<u8>>,
-    pub(super) changes: mpsc::Sender<Result<TreeChange>>,
+    pub(super) changes: mpsc::Sender<Result<Change>>,
     /// True once it is too late to give up.
     pub(super) committing: Arc<AtomicBool>,
     pub(super) watch: Watch,
@@ -51,11 +51,10 @@ impl Sender {
     /// Sends everything. A failure goes the same way, and ends the transaction.
     pub(super) fn send(
         self,
-        root: Vec<u8>,
         listing: &Listing,
         plan: &Plan,
     ) -> Result<(Vec<Sent>, u64)> {
-        let sent = self.send_all(root, listing, plan);
+        let sent = self.send_all(listing, plan);
         if let Err(error) = &sent {
             let _ = self.changes.blocking_send(Err(error.clone()));
         }
@@ -64,11 +63,9 @@ impl Sender {
 
     fn send_all(
         &self,
-        root: Vec<u8>,
         listing: &Listing,
         plan: &Plan,
     ) -> Result<(Vec<Sent>, u64)> {
-        self.put(Change::Begin(TreeBegin { root: root.into() }))?;
         for depth in 1..=self.prefix.len() {
             let path = self.prefix[..depth].join(&b'/').into();
             self.put(Change::Directory(TreeDirectory { path, ..TreeDirectory::default() }))?;
@@ -202,7 +199,7 @@ impl Sender {
         if self.watch.cancelled() && !self.committing.load(Ordering::SeqCst) {
             return Err(interrupted());
         }
-        self.changes.blocking_send(Ok(TreeChange { change: Some(change) })).map_err(|_| {
+        self.changes.blocking_send(Ok(change)).map_err(|_| {
             // The transaction has ended, and says itself why.
             Error::new(ErrorCode::Internal, "the transaction has ended")
         })
