@@ -132,6 +132,18 @@ impl Review {
     }
 
     /// The merged tree that holds `path`, and where in it that is.
+    pub(crate) fn tree(&self, path: &[u8]) -> Result<(OverlayLayer, Node)> {
+        self.locate(path).map(|(layer, node, _)| (layer, node))
+    }
+
+    /// What the workspace began with, and where in it an absolute path of the project is.
+    pub(crate) fn baseline_of(&self, path: &[u8]) -> Option<(Arc<dyn Layer>, Vec<u8>)> {
+        let inner = path.strip_prefix(b"/workspace")?;
+        let inner = if inner.is_empty() { inner } else { inner.strip_prefix(b"/")? };
+        Some((Arc::clone(&self.baseline), inner.to_vec()))
+    }
+
+    /// The merged tree that holds `path`, and where in it that is.
     fn locate(&self, path: &[u8]) -> Result<(OverlayLayer, Node, Vec<u8>)> {
         let shown = BytePath::new(path);
         let parts = components(path).ok_or_else(|| {

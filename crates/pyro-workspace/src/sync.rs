@@ -8,18 +8,21 @@
 //! changed since is not overwritten unasked.
 
 mod beneath;
+mod follow;
 mod guest_path;
+mod pull;
 mod push;
 mod record;
 mod removal;
 mod rules;
 mod scan;
-mod settle;
 mod source;
 mod verdicts;
 
+use std::sync::Arc;
+
 use pyro_contract::Result;
-use pyro_contract::sync::{SyncPushRequest, Synced};
+use pyro_contract::sync::{SyncPullRequest, SyncPushRequest, Synced};
 
 use crate::pyro::{Pyro, blocking, ready};
 use crate::watch::Watch;
@@ -33,16 +36,14 @@ impl Pyro {
     pub async fn sync_push(&self, request: &SyncPushRequest, watch: &Watch) -> Result<Synced> {
         let (dir, record) = self.find(&request.workspace).await?;
         ready(&request.workspace, &record)?;
-        let (request, seen) = (request.clone(), watch.clone());
+        let (home, request, seen) = (self.home().clone(), request.clone(), watch.clone());
         let mut push = blocking(move || {
-            push::Push::open(dir, &request, std::sync::Arc::new(|_, _| Ok(())), &seen)
+            push::Push::open(&home, dir, &request, Arc::new(|_, _| Ok(())), &seen)
         })
         .await?;
         push.run(watch).await
     }
-}
 
-impl Pyro {
     /// Pushes again and again, whenever something in the tree has changed, until it is interrupted. Each
     /// push is told to `tell`, also one that failed because of what the tree is like just now.
     pub async fn sync_watch(
@@ -51,13 +52,31 @@ impl Pyro {
         watch: &Watch,
         tell: impl FnMut(Result<Synced>) -> Result<()>,
     ) -> Result<()> {
-        let _ = (request, watch, tell);
-        Ok(())
+        let (dir, record) = self.find(&request.workspace).await?;
+        ready(&request.workspace, &record)?;
+        follow::follow(self.home(), dir, request, watch, tell).await
     }
 
-    /// Pull.
-    pub async fn sync_pull(&self, request: &pyro_contract::sync::SyncPullRequest, watch: &Watch) -> Result<Synced> {
-        let _ = (request, watch);
-        Ok(Synced::default())
+    /// Makes a directory of the host like one of a workspace, which may be stopped. Either all of it
+    /// happens or nothing does; if this process is killed amid it, the next sync of that directory
+    /// completes it.
+    ///
+    /// A file of the host that is to be replaced or removed must be known from an earlier sync, or be
+    /// what the workspace began with; else it is a conflict, and nothing happens, unless the request
+    /// says `force`.
+    pub async fn sync_pull(&self, request: &SyncPullRequest, watch: &Watch) -> Result<Synced> {
+        let (dir, _) = self.find(&request.workspace).await?;
+        let review = self.review(&request.workspace).await?;
+        let (home, request, seen) = (self.home().clone(), request.clone(), watch.clone());
+        let prepared = blocking(move || {
+            let pull = pull::Pull::prepare(&home, &dir, &review, &request, &seen)?;
+            Ok((pull, review))
+        })
+        .await;
+        let (pull, review) = prepared?;
+        // The workspace goes on; what was read of it is only used if it stood still until now.
+        review.release().await?;
+        let seen = watch.clone();
+        blocking(move || pull.commit(&seen)).await
     }
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use pyro_contract::path::BytePath;
-use pyro_contract::{Error, Result};
+use pyro_contract::Error;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
@@ -113,15 +113,7 @@ pub(super) const MODE: u32 = 0o1777;
 /// Bounds a directory tree: each level of some walks holds a descriptor open.
 pub(super) const DEPTH_MAX: usize = 512;
 
-/// Makes the directory itself openable and its contents removable for its owner.
-pub(super) fn own(directory: BorrowedFd<'_>) {
-    let _ = rustix::fs::fchmod(directory, Mode::RWXU);
-}
-
 /// What `openat` says when the name does not lead to what it is expected to be.
 pub(super) fn is_other_kind(errno: Errno) -> bool {
     matches!(errno, Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ISDIR | Errno::INVAL)
 }
-
-/// An error of this crate, for use in closures that need the type.
-pub(super) type Outcome<T> = Result<T>;

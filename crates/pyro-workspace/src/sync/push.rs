@@ -19,6 +19,7 @@ use pyro_wire::v1::tree_change::Change;
 use tokio::sync::mpsc;
 
 use super::guest_path::GuestPath;
+use super::pull::Target;
 use super::record::{Fact, GuestStamp, Record};
 use super::rules::Rules;
 use super::scan::OnEnter;
@@ -26,7 +27,7 @@ use super::source::Source;
 use super::verdicts::Verdicts;
 use crate::client::sync::SyncSession;
 use crate::client::tree::TreeTransaction;
-use crate::home::WorkspaceDir;
+use crate::home::{Home, WorkspaceDir};
 use crate::pyro::blocking;
 use crate::watch::{Watch, interrupted};
 use changes::Sent;
@@ -53,6 +54,7 @@ pub(super) struct Push {
 impl Push {
     /// Opens the tree. Blocks.
     pub(super) fn open(
+        home: &Home,
         dir: WorkspaceDir,
         request: &SyncPushRequest,
         entering: Entering,
@@ -61,7 +63,9 @@ impl Push {
         let dest = GuestPath::parse(request.dest.as_bytes())?;
         let rules = Rules::new(&request.rules)?;
         let path = Path::new(&request.source);
-        super::settle::settle(path)?;
+        if Target::is_unsettled(home, path) {
+            drop(Target::open(home, path)?);
+        }
         let source = Source::open(path, dir.path(), watch)?;
         let record = match source.remembered_as(path) {
             Some(path) => Record::load(&dir, &path, &dest.bytes()),
@@ -106,6 +110,7 @@ impl Push {
             return Ok(synced);
         }
         if !plan.is_empty() {
+            facts.extend(plan.links(&listing));
             let listing = Arc::new(listing);
             let (sent, bytes) = self.change(listing, plan, missing, watch).await?;
             synced.bytes = bytes;

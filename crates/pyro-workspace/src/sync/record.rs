@@ -33,6 +33,21 @@ pub(super) struct Fact {
     pub(super) guest: Option<GuestStamp>,
 }
 
+impl Fact {
+    /// Of a link that was the same on both sides: there is nothing to know but where it leads.
+    pub(super) fn of_link(target: &[u8]) -> Self {
+        Self { sha256: link_digest(target), host: None, guest: None }
+    }
+}
+
+/// What stands for the content of a link.
+pub(super) fn link_digest(target: &[u8]) -> Sha {
+    let mut digest = Sha256::new();
+    digest.update(b"link\0");
+    digest.update(target);
+    digest.finalize().into()
+}
+
 /// The machine's word for the state of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct GuestStamp {

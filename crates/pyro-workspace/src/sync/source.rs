@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use pyro_contract::diff::FileKind;
@@ -12,12 +13,17 @@ use pyro_layers::erofs::{ErofsLayer, ErofsWriter};
 use pyro_layers::overlay::lookup_path;
 use pyro_layers::seed::{ArchiveKind, pack_archive};
 use pyro_layers::{Layer as _, Node};
+use sha2::{Digest as _, Sha256};
 
 use super::beneath::{self, DEPTH_MAX, MODE, Stamp, failed, join, split};
+use super::record::Sha;
 use super::rules::{Here, IGNORE_FILE, IGNORE_FILE_MAX, Rules};
 use super::scan::{self, Directory, Entry, Kind, OnEnter, Top};
 use crate::seed::is_archive;
 use crate::watch::Watch;
+
+/// How much of a file is in memory at a time.
+const BLOCK: usize = 128 << 10;
 
 /// A tree to push.
 pub(super) enum Source {
@@ -121,16 +127,7 @@ impl Source {
     /// Opens a file of the tree.
     pub(super) fn open_file(&self, path: &[u8]) -> Result<Content<'_>> {
         match self {
-            Self::Directory(top) => {
-                let (directory, name) = split(path);
-                let (file, stat) = beneath::directory(top.fd(), directory)
-                    .and_then(|directory| beneath::file(std::os::fd::AsFd::as_fd(&directory), name))
-                    .map_err(|errno| match errno {
-                        errno if beneath::is_other_kind(errno) => changed(path),
-                        errno => failed("read", path, errno),
-                    })?;
-                Ok(Content::Host { file, before: Stamp::of(&stat), stat: Box::new(stat) })
-            }
+            Self::Directory(top) => open_host(top, path),
             Self::Archive(layer) => {
                 let node = lookup_path(&**layer, path)?.ok_or_else(|| changed(path))?;
                 Ok(Content::Image { layer, node })
@@ -264,4 +261,36 @@ pub(super) fn changed(path: &[u8]) -> Error {
     Error::new(ErrorCode::Busy, format!("{shown} changed while it was being read")).with_hint(
         "nothing was changed in the workspace; push again when nothing writes to it, or exclude it",
     )
+}
+
+/// The content of a file of the host, as a digest, and the stamp that it had all the while.
+pub(super) fn hash_host(top: &Top, path: &[u8]) -> Result<(Sha, Option<Stamp>)> {
+    hash(&open_host(top, path)?, path)
+}
+
+/// The same of any file of a tree that was opened.
+pub(super) fn hash(content: &Content<'_>, path: &[u8]) -> Result<(Sha, Option<Stamp>)> {
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; BLOCK.min(usize::try_from(content.size()?).unwrap_or(BLOCK)).max(1)];
+    let mut offset = 0;
+    loop {
+        let length = content.fill(path, offset, &mut buffer)?;
+        if length == 0 {
+            break;
+        }
+        digest.update(&buffer[..length]);
+        offset += length as u64;
+    }
+    Ok((digest.finalize().into(), content.confirm(path)?))
+}
+
+fn open_host<'a>(top: &Top, path: &[u8]) -> Result<Content<'a>> {
+    let (directory, name) = split(path);
+    let (file, stat) = beneath::directory(top.fd(), directory)
+        .and_then(|directory| beneath::file(directory.as_fd(), name))
+        .map_err(|errno| match errno {
+            errno if beneath::is_other_kind(errno) => changed(path),
+            errno => failed("read", path, errno),
+        })?;
+    Ok(Content::Host { file, before: Stamp::of(&stat), stat: Box::new(stat) })
 }

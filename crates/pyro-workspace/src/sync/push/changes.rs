@@ -86,11 +86,10 @@ impl Sender {
             self.report(bytes, plan.bytes);
             match &entry.kind {
                 Kind::Directory => self.directory(path, entry, plan)?,
-                Kind::Link(target) => self.put(Change::Link(TreeLink {
-                    path: self.path(path),
-                    target: target.clone().into(),
-                    ..TreeLink::default()
-                }))?,
+                Kind::Link(target) => {
+                    let (path, target) = (self.path(path), target.clone().into());
+                    self.put(Change::Link(TreeLink { path, target, ..TreeLink::default() }))?;
+                }
                 Kind::File { .. } => {
                     let file = self.file(path, entry, bytes, plan.bytes)?;
                     bytes += file.size;

@@ -6,20 +6,16 @@ use pyro_contract::path::BytePath;
 use pyro_contract::progress::Progress;
 use pyro_contract::sync::{SyncAction, SyncRules, Synced};
 use pyro_contract::{Error, ErrorCode, Result};
-use sha2::{Digest as _, Sha256};
 
 use super::listing::Listing;
 use crate::sync::beneath::{Stamp, join};
-use crate::sync::record::{Fact, Record, Sha};
+use crate::sync::record::{Fact, GuestStamp, Record, Sha};
 use crate::sync::removal::{self, Removal};
 use crate::sync::rules::{Here, Rules};
 use crate::sync::scan::Kind;
-use crate::sync::source::Source;
+use crate::sync::source::{self, Source};
 use crate::sync::verdicts::Verdicts;
 use crate::watch::Watch;
-
-/// How much of a file is in memory at a time.
-const BLOCK: usize = 128 << 10;
 
 /// What to decide by.
 pub(super) struct Decision<'a> {
@@ -46,6 +42,15 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn is_empty(&self) -> bool {
         self.removals.is_empty() && self.written.is_empty() && self.modes.is_empty()
+    }
+
+    /// What will be known of the links that are written.
+    pub(super) fn links(&self, listing: &Listing) -> Vec<(Vec<u8>, Fact)> {
+        let link = |(path, number): &(Vec<u8>, u32)| match &listing.entry(*number)?.kind {
+            Kind::Link(target) => Some((path.clone(), Fact::of_link(target))),
+            _ => None,
+        };
+        self.written.iter().filter_map(link).collect()
     }
 }
 
@@ -91,7 +96,11 @@ impl Decision<'_> {
                         None => true,
                     }
                 }
-                _ => false,
+                Kind::Link(target) => {
+                    facts.insert(path.clone(), Fact::of_link(target));
+                    false
+                }
+                Kind::Directory => false,
             };
             if is_written {
                 if verdict.directory && !self.asked.delete {
@@ -124,7 +133,7 @@ impl Decision<'_> {
         &self,
         path: &[u8],
         stamp: Option<Stamp>,
-        digest: Option<&(Option<Sha>, Option<crate::sync::record::GuestStamp>)>,
+        digest: Option<&(Option<Sha>, Option<GuestStamp>)>,
     ) -> Result<Option<Fact>> {
         let known = self.record.facts.get(path);
         let (theirs, guest) = match (digest, known) {
@@ -136,7 +145,7 @@ impl Decision<'_> {
         if let Some(ours) = self.record.host_content(path, stamp) {
             return Ok((ours == theirs).then_some(Fact { sha256: ours, host: stamp, guest }));
         }
-        let (ours, host) = hash(self.source, path)?;
+        let (ours, host) = source::hash(&self.source.open_file(path)?, path)?;
         Ok((ours == theirs).then_some(Fact { sha256: ours, host, guest }))
     }
 
@@ -200,21 +209,4 @@ fn in_the_way(path: &[u8]) -> Error {
         format!("{shown} is a directory in the workspace, and something else here"),
     )
     .with_hint("nothing was changed; with --delete the directory makes room for it")
-}
-
-/// The content of a file of the tree, as a digest, and the stamp that it had all the while.
-fn hash(source: &Source, path: &[u8]) -> Result<(Sha, Option<Stamp>)> {
-    let content = source.open_file(path)?;
-    let mut digest = Sha256::new();
-    let mut buffer = vec![0; BLOCK.min(usize::try_from(content.size()?).unwrap_or(BLOCK)).max(1)];
-    let mut offset = 0;
-    loop {
-        let length = content.fill(path, offset, &mut buffer)?;
-        if length == 0 {
-            break;
-        }
-        digest.update(&buffer[..length]);
-        offset += length as u64;
-    }
-    Ok((digest.finalize().into(), content.confirm(path)?))
 }
