@@ -48,10 +48,15 @@ pub(crate) async fn change(mut input: Streaming<TreeChange>) -> Result<TreeChang
     let worker = tokio::task::spawn_blocking(move || {
         let mut stage = Stage::open(Root::find(&begin.root)?)?;
         while let Some(change) = received.blocking_recv() {
-            if let Change::Commit(commit) = change {
-                return stage.finish(commit.dry_run);
+            match change {
+                Change::Commit(commit) => return stage.finish(commit.dry_run),
+                Change::Batch(batch) => {
+                    for change in batch.changes.into_iter().filter_map(|it| it.change) {
+                        stage.add(change)?;
+                    }
+                }
+                change => stage.add(change)?,
             }
-            stage.add(change)?;
         }
         // The end of the channel without a word may mean that the call was dropped.
         Err(Status::cancelled("the changes did not come whole"))

@@ -135,7 +135,9 @@ impl Stage {
                 // Less what the agent's umask takes.
                 let has_mode = put.mode.unwrap_or(USUAL) & 0o755;
                 let number = self.number();
-                self.open = Some((self.create(number, has_mode)?, put.mtime_ns));
+                let mut file = self.create(number, has_mode)?;
+                file.write_all(&put.data).map_err(failed("write what was sent"))?;
+                self.open = Some((file, put.mtime_ns));
                 let node = Node::File { number, has_mode, mode: put.mode.map(|it| it & 0o7777) };
                 self.make(path, node, put.create_parents);
             }
@@ -172,7 +174,7 @@ impl Stage {
             Change::Expect(expect) => {
                 self.path(&expect.path, expect.expected)?;
             }
-            Change::Begin(_) | Change::Data(_) | Change::Commit(_) => {
+            Change::Begin(_) | Change::Data(_) | Change::Commit(_) | Change::Batch(_) => {
                 return Err(Status::invalid_argument("a transaction begins once"));
             }
         }

@@ -176,6 +176,7 @@ impl Push {
             changes,
             committing: Arc::clone(&decided),
             watch: watch.clone(),
+            batch: changes::Batch::default(),
         };
         let sending = tokio::task::spawn_blocking(move || sender.send(&listing, &plan));
         let interrupt = async {

@@ -192,7 +192,7 @@ mod tests {
     fn a_line_that_is_no_pattern_is_named() {
         let error = Rules::enter(&None, b"a", Some(b"fine\n{a\n")).unwrap_err();
         assert!(error.message.contains("line 2 of a/.pyroignore"), "{error}");
-        let rules = SyncRules { exclude: vec!["[".into()], ..SyncRules::default() };
+        let rules = SyncRules { exclude: vec!["{a".into()], ..SyncRules::default() };
         assert_eq!(Rules::new(&rules).unwrap_err().code, ErrorCode::InvalidArgument);
     }
 

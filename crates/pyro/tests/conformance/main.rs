@@ -14,6 +14,7 @@ mod life;
 mod limits;
 mod pause;
 mod running;
+mod sync;
 mod uniqueness;
 
 use std::ffi::OsStr;
@@ -116,6 +117,10 @@ cases! {
     files::a_seed_arrives_and_the_patch_gives_it_back_changed,
     files::owners_links_and_odd_names_survive_an_export,
     files::packages_can_be_installed,
+    sync::a_tree_arrives_and_comes_back_the_same,
+    sync::only_what_changed_is_sent_and_what_is_excluded_stays,
+    sync::an_edit_in_the_workspace_is_never_taken_for_unchanged,
+    sync::a_pull_loses_nothing_of_the_hosts_unasked,
     limits::a_fork_bomb_stays_inside,
     limits::a_memory_bomb_stays_inside,
     limits::a_full_disk_is_the_commands_problem,

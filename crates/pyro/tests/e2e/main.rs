@@ -19,5 +19,6 @@ mod output;
 mod run;
 mod seeds;
 mod store;
+mod sync;
 mod template;
 mod together;

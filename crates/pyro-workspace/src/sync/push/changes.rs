@@ -7,7 +7,7 @@ use pyro_contract::progress::{Progress as _, Report, Unit};
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_wire::v1::tree_change::Change;
 use pyro_wire::v1::{
-    TreeCommit, TreeDirectory, TreeLink, TreeMode, TreePut, TreeRemove,
+    TreeBatch, TreeChange, TreeCommit, TreeDirectory, TreeLink, TreeMode, TreePut, TreeRemove,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
@@ -22,6 +22,10 @@ use crate::watch::{Watch, interrupted};
 
 /// Bytes of content in one message.
 const PIECE: usize = 128 << 10;
+
+/// Small changes share messages up to this many bytes, and this many of them.
+const BATCH: usize = 128 << 10;
+const BATCH_COUNT: usize = 256;
 
 /// A file that changes while it is read is read again, so often, if it fits into one piece.
 const TRIES: u32 = 3;
@@ -45,12 +49,20 @@ pub(super) struct Sender {
     /// True once it is too late to give up.
     pub(super) committing: Arc<AtomicBool>,
     pub(super) watch: Watch,
+    pub(super) batch: Batch,
+}
+
+/// Changes that wait to go in one message.
+#[derive(Default)]
+pub(super) struct Batch {
+    changes: Vec<TreeChange>,
+    bytes: usize,
 }
 
 impl Sender {
     /// Sends everything. A failure goes the same way, and ends the transaction.
     pub(super) fn send(
-        self,
+        mut self,
         listing: &Listing,
         plan: &Plan,
     ) -> Result<(Vec<Sent>, u64)> {
@@ -62,7 +74,7 @@ impl Sender {
     }
 
     fn send_all(
-        &self,
+        &mut self,
         listing: &Listing,
         plan: &Plan,
     ) -> Result<(Vec<Sent>, u64)> {
@@ -105,7 +117,7 @@ impl Sender {
     }
 
     /// In the place of a file or link that may be there. In a directory that is made, there is none.
-    fn directory(&self, path: &[u8], entry: &Entry, plan: &Plan) -> Result<()> {
+    fn directory(&mut self, path: &[u8], entry: &Entry, plan: &Plan) -> Result<()> {
         let (above, _) = split(path);
         if !plan.replaced.contains(above) {
             let path = self.path(path);
@@ -119,7 +131,7 @@ impl Sender {
         }))
     }
 
-    fn file(&self, path: &[u8], entry: &Entry, before: u64, total: u64) -> Result<Sent> {
+    fn file(&mut self, path: &[u8], entry: &Entry, before: u64, total: u64) -> Result<Sent> {
         let mut tries = 1;
         loop {
             match self.try_file(path, entry, before, total) {
@@ -133,35 +145,32 @@ impl Sender {
     }
 
     fn try_file(
-        &self,
+        &mut self,
         path: &[u8],
         entry: &Entry,
         before: u64,
         total: u64,
     ) -> Result<Sent, (Error, Begun)> {
         let not_begun = |error| (error, Begun::No);
-        let content = self.source.open_file(path).map_err(not_begun)?;
+        let source = Arc::clone(&self.source);
+        let content = source.open_file(path).map_err(not_begun)?;
         let size = content.size().map_err(not_begun)?;
         let (mode, mtime_ns) = content.now().unwrap_or((entry.mode, entry.mtime_ns));
-        let put = TreePut {
-            path: self.path(path),
-            mode: Some(mode),
-            mtime_ns,
-            ..TreePut::default()
-        };
         let mut digest = Sha256::new();
         let mut piece = vec![0; PIECE.min(usize::try_from(size).unwrap_or(PIECE))];
         let whole = content.fill(path, 0, &mut piece).map_err(not_begun)?;
         digest.update(&piece[..whole]);
-        let fits = size <= PIECE as u64;
-        if fits {
+        piece.truncate(whole);
+        let (path_, data) = (self.path(path), piece.into());
+        let put = TreePut { path: path_, mode: Some(mode), mtime_ns, data, ..TreePut::default() };
+        if size <= PIECE as u64 {
             let stamp = content.confirm(path).map_err(not_begun)?;
-            self.begin(put, piece).map_err(not_begun)?;
+            self.put(Change::Put(put)).map_err(not_begun)?;
             let sha256 = digest.finalize().into();
             return Ok(Sent { path: path.to_vec(), sha256, stamp, size, mtime_ns });
         }
         let begun = |error| (error, Begun::Yes);
-        self.begin(put, piece).map_err(begun)?;
+        self.put(Change::Put(put)).map_err(begun)?;
         let mut offset = whole as u64;
         while offset < size {
             self.report(before + offset, total);
@@ -179,11 +188,6 @@ impl Sender {
         Ok(Sent { path: path.to_vec(), sha256, stamp, size, mtime_ns })
     }
 
-    fn begin(&self, put: TreePut, piece: Vec<u8>) -> Result<()> {
-        self.put(Change::Put(put))?;
-        if piece.is_empty() { Ok(()) } else { self.put(Change::Data(piece.into())) }
-    }
-
     fn path(&self, path: &[u8]) -> axum::body::Bytes {
         let names = self.prefix.iter().map(Vec::as_slice).chain(std::iter::once(path));
         names.collect::<Vec<_>>().join(&b'/').into()
@@ -194,10 +198,37 @@ impl Sender {
         self.watch.report(Report { stage, done, total: Some(total), unit: Unit::Bytes });
     }
 
-    fn put(&self, change: Change) -> Result<()> {
+    /// In one message with others, if it is small.
+    fn put(&mut self, change: Change) -> Result<()> {
         if self.watch.cancelled() && !self.committing.load(Ordering::SeqCst) {
             return Err(interrupted());
         }
+        let is_last = matches!(change, Change::Commit(_));
+        let change = TreeChange { change: Some(change) };
+        let bytes = prost::Message::encoded_len(&change) + 8;
+        let is_full =
+            self.batch.bytes + bytes > BATCH || self.batch.changes.len() == BATCH_COUNT || is_last;
+        if is_full {
+            self.flush()?;
+        }
+        if is_last || bytes > BATCH {
+            return self.pass_on(change.change);
+        }
+        self.batch.bytes += bytes;
+        self.batch.changes.push(change);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let Batch { changes, .. } = std::mem::take(&mut self.batch);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.pass_on(Some(Change::Batch(TreeBatch { changes })))
+    }
+
+    fn pass_on(&self, change: Option<Change>) -> Result<()> {
+        let Some(change) = change else { return Ok(()) };
         self.changes.blocking_send(Ok(change)).map_err(|_| {
             // The transaction has ended, and says itself why.
             Error::new(ErrorCode::Internal, "the transaction has ended")
