@@ -54,6 +54,8 @@ enum Planned {
     Directory {
         uid: u32,
         gid: u32,
+        /// There is nothing in it now, for it is not there.
+        is_new: bool,
     },
     /// A whole tree that moves there: of what is in it nothing is known here.
     Tree,
@@ -231,7 +233,8 @@ impl Check<'_> {
             return Ok(());
         }
         let Some(owner) = self.way_to(&path, create_parents)? else { return Ok(()) };
-        let there = if self.is_gone(&path) { None } else { self.look(&path)? };
+        let is_vacant = self.is_in_new(&path) || self.is_gone(&path);
+        let there = if is_vacant { None } else { self.look(&path)? };
         if let Some(stat) = &there {
             let is_directory = fs::is_directory(stat);
             let wants_directory = matches!(node, Node::Directory { .. });
@@ -251,6 +254,12 @@ impl Check<'_> {
         self.planned.insert(path.clone(), planned);
         self.made.insert(path, made);
         Ok(())
+    }
+
+    /// True if the directory that it is in is not there yet.
+    fn is_in_new(&self, path: &TreePath) -> bool {
+        let planned = path.parent().and_then(|parent| self.planned.get(&parent));
+        matches!(planned, Some(Planned::Directory { is_new: true, .. }))
     }
 
     /// What is to be done for one thing that is made, whose directory has this owner.
@@ -274,7 +283,8 @@ impl Check<'_> {
             Node::Directory { mode } => {
                 let owner =
                     TreeOwner { mode: mode.unwrap_or(0o755), uid, gid, set_mode: mode.is_some() };
-                (Planned::Directory { uid, gid }, Made::Directory(owner))
+                let is_new = there.is_none();
+                (Planned::Directory { uid, gid, is_new }, Made::Directory(owner))
             }
             Node::Moved { from } => {
                 let number = self.stage.number();
@@ -296,7 +306,7 @@ impl Check<'_> {
             return Ok(Some((top.st_uid, top.st_gid)));
         };
         match self.planned.get(&parent) {
-            Some(Planned::Directory { uid, gid }) => return Ok(Some((*uid, *gid))),
+            Some(Planned::Directory { uid, gid, .. }) => return Ok(Some((*uid, *gid))),
             Some(Planned::Tree) => return Ok(Some((0, 0))),
             Some(Planned::NoDirectory) => {
                 self.conflict(path, Reason::Contradiction);
@@ -320,7 +330,8 @@ impl Check<'_> {
         }
         let Some((uid, gid)) = self.way_to(&parent, true)? else { return Ok(None) };
         self.touch(&parent);
-        self.planned.insert(parent.clone(), Planned::Directory { uid, gid });
+        // It was missing, or is gone.
+        self.planned.insert(parent.clone(), Planned::Directory { uid, gid, is_new: true });
         let owner = TreeOwner { mode: 0o755, uid, gid, set_mode: false };
         self.made.insert(parent, Made::Directory(owner));
         Ok(Some((uid, gid)))

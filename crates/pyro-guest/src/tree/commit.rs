@@ -70,11 +70,13 @@ fn ready(stage: &Stage, plan: &Plan) -> io::Result<()> {
         let to = number.to_string();
         fs::link_tree((parent.as_fd(), from.name()), (stage.dir.as_fd(), to.as_ref()), 0)?;
     }
+    let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     for (path, made) in &plan.makes {
         match made {
             Made::Staged(staged) => {
                 let name = staged.number.to_string();
-                if let Some((uid, gid)) = staged.owner {
+                // What the agent made is its own.
+                if let Some((uid, gid)) = staged.owner.filter(|owner| *owner != own) {
                     fs::own(stage.dir.as_fd(), name.as_ref(), uid, gid)?;
                 }
                 if let Some(mode) = staged.mode {
@@ -201,9 +203,10 @@ fn resume(top: BorrowedFd<'_>, stage: BorrowedFd<'_>) -> io::Result<()> {
         Err(error) => return Err(error.into()),
     };
     rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0))?;
+    let mut parent = Parent { top, last: None };
     for step in Steps::of(file) {
         go_on()?;
-        make(top, stage, &step?)?;
+        make(&mut parent, stage, &step?)?;
     }
     go_on()?;
     // What is left of the stage is not needed any more, and must not be resumed once something
@@ -218,18 +221,30 @@ fn go_on() -> io::Result<()> {
     Ok(())
 }
 
-fn make(top: BorrowedFd<'_>, stage: BorrowedFd<'_>, step: &TreeStep) -> io::Result<()> {
+/// The directory that something is in, opened. The next step is most often about the same.
+struct Parent<'a> {
+    top: BorrowedFd<'a>,
+    last: Option<(Option<TreePath>, OwnedFd)>,
+}
+
+impl Parent<'_> {
+    fn of(&mut self, path: &TreePath) -> io::Result<BorrowedFd<'_>> {
+        let parent = path.parent();
+        let opened = match self.last.take() {
+            Some((last, opened)) if last == parent => opened,
+            _ => fs::open_parent(self.top, path)?,
+        };
+        Ok(self.last.insert((parent, opened)).1.as_fd())
+    }
+}
+
+fn make(parent: &mut Parent<'_>, stage: BorrowedFd<'_>, step: &TreeStep) -> io::Result<()> {
     let path = path_of(step)?;
+    let top = parent.top;
     match &step.what {
         None | Some(What::Remove(_)) => Ok(()),
-        Some(What::Staged(number)) => {
-            let parent = fs::open_parent(top, &path)?;
-            place(stage, *number, parent.as_fd(), &path)
-        }
-        Some(What::Directory(owner)) => {
-            let parent = fs::open_parent(top, &path)?;
-            make_directory(parent.as_fd(), &path, *owner)
-        }
+        Some(What::Staged(number)) => place(stage, *number, parent.of(&path)?, &path),
+        Some(What::Directory(owner)) => make_directory(parent.of(&path)?, &path, *owner),
         Some(What::Mode(mode)) => match fs::look(top, &path)? {
             Some(stat) if fs::kind(&stat) != rustix::fs::FileType::Symlink => {
                 let parent = fs::open_parent(top, &path)?;

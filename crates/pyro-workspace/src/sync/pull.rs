@@ -123,7 +123,7 @@ impl Pull {
         }
         let Some(Ready { place, stage, ready, before }) = ready else {
             if !synced.dry_run {
-                record.replace(facts);
+                record.learn(facts, synced.sent + synced.unchanged);
             }
             return Ok(synced);
         };
@@ -140,7 +140,7 @@ impl Pull {
             facts.insert(path, Fact { sha256, host, guest });
         }
         place.publish()?;
-        record.replace(facts);
+        record.learn(facts, synced.sent + synced.unchanged);
         Ok(synced)
     }
 }

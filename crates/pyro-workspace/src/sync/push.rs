@@ -47,7 +47,7 @@ pub(super) struct Push {
     rules: Arc<Rules>,
     asked: SyncRules,
     dest: GuestPath,
-    record: Record,
+    record: Arc<Record>,
     entering: Entering,
 }
 
@@ -68,8 +68,8 @@ impl Push {
         }
         let source = Source::open(path, dir.path(), watch)?;
         let record = match source.remembered_as(path) {
-            Some(path) => Record::load(&dir, &path, &dest.bytes()),
-            None => Record::forgotten(),
+            Some(path) => Arc::new(Record::load(&dir, &path, &dest.bytes())),
+            None => Arc::new(Record::forgotten()),
         };
         Ok(Self {
             dir,
@@ -92,19 +92,19 @@ impl Push {
             () = watch.interrupt().triggered() => return Err(interrupted()),
         };
         let Compared { listing, verdicts, missing } = compared;
-        let record = std::mem::replace(&mut self.record, Record::forgotten());
-        let (source, rules, asked, seen) =
-            (Arc::clone(&self.source), Arc::clone(&self.rules), self.asked.clone(), watch.clone());
+        let (source, rules, asked, record, seen) = (
+            Arc::clone(&self.source),
+            Arc::clone(&self.rules),
+            self.asked.clone(),
+            Arc::clone(&self.record),
+            watch.clone(),
+        );
         let decided = blocking(move || {
             let decision =
                 Decision { source: &source, rules: &rules, asked: &asked, record: &record };
-            let decided = decision.of(&listing, verdicts, &seen);
-            Ok((decided, listing, record))
-        })
-        .await;
-        let (decided, listing, record) = decided?;
-        self.record = record;
-        let Decided { mut synced, plan, mut facts } = decided?;
+            Ok((decision.of(&listing, verdicts, &seen)?, listing))
+        });
+        let (Decided { mut synced, plan, mut facts }, listing) = decided.await?;
         synced.dry_run = self.asked.dry_run;
         if self.asked.dry_run {
             return Ok(synced);
@@ -119,7 +119,8 @@ impl Push {
                 facts.extend(learned(sent, &stamps));
             }
         }
-        self.record.replace(facts);
+        let files = synced.sent + synced.unchanged;
+        Arc::make_mut(&mut self.record).learn(facts, files);
         Ok(synced)
     }
 
@@ -128,7 +129,7 @@ impl Push {
             if self.asked.delete { Purpose::CompareBothWays } else { Purpose::Compare };
         let start = CompareStart { root: self.dest.bytes().into(), purpose: purpose.into() };
         let (directories, inputs) = mpsc::channel(WINDOW);
-        let mut listing = Listing::new(directories, &self.record);
+        let mut listing = Listing::new(directories, Arc::clone(&self.record));
         let counted = listing.counter();
         let (source, rules, entering, seen) = (
             Arc::clone(&self.source),
@@ -136,11 +137,10 @@ impl Push {
             Arc::clone(&self.entering),
             watch.clone(),
         );
-        let guests = listing.guest_stamps();
         let listed = tokio::task::spawn_blocking(move || {
             let on_enter: OnEnter<'_> = &*entering;
             let scanned =
-                source.scan(&rules, on_enter, &seen, |directory| listing.add(directory, &guests));
+                source.scan(&rules, on_enter, &seen, |directory| listing.add(directory));
             listing.finish(scanned)
         });
         let mut verdicts = Verdicts::default();

@@ -20,6 +20,9 @@ pub(super) type Sha = [u8; 32];
 
 const MAGIC: &[u8] = b"pyro sync record 1\n";
 
+/// So many facts about files that were not part of the last sync are kept in any case.
+const OTHERS_MAX: u64 = 10_000;
+
 /// No record is larger; reading it takes as much memory.
 const SIZE_MAX: u64 = 1 << 30;
 
@@ -56,7 +59,7 @@ pub(super) struct GuestStamp {
 }
 
 /// The facts about one pair of trees.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Record {
     file: Option<PathBuf>,
     pub(super) facts: HashMap<Vec<u8>, Fact>,
@@ -93,13 +96,22 @@ impl Record {
         (stamp.is_some() && fact.host == stamp).then_some(fact.sha256)
     }
 
-    /// Keeps these facts instead, if they are others. A failure costs time at the next sync, nothing
-    /// else.
-    pub(super) fn replace(&mut self, facts: HashMap<Vec<u8>, Fact>) {
-        if facts == self.facts {
+    /// Keeps these facts too, instead of older ones of the same paths. A failure costs time at the next
+    /// sync, nothing else.
+    ///
+    /// Facts about other paths stay, for their files may only have been left out this time, unless there
+    /// are far more of them than the tree has files: then they are of files that are no more.
+    pub(super) fn learn(&mut self, facts: HashMap<Vec<u8>, Fact>, files: u64) {
+        let mut has_changed = false;
+        for (path, fact) in facts {
+            has_changed |= self.facts.insert(path, fact) != Some(fact);
+        }
+        if !has_changed {
             return;
         }
-        self.facts = facts;
+        if self.facts.len() as u64 > 2 * files + OTHERS_MAX {
+            self.facts.clear();
+        }
         let Some(file) = &self.file else { return };
         if let Err(error) = self.write(file) {
             tracing::debug!(%error, "the record of a sync could not be kept");

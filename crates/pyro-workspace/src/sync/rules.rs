@@ -15,6 +15,8 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use pyro_contract::sync::SyncRules;
 use pyro_contract::{Error, ErrorCode, Result};
 
+use super::beneath::join;
+
 /// The file with the patterns of a directory.
 pub(super) const IGNORE_FILE: &[u8] = b".pyroignore";
 
@@ -76,10 +78,28 @@ impl Rules {
         Ok(Some(Arc::new(Patterns { above: above.clone(), matcher, prefix })))
     }
 
-    /// True if this path, whose directory is not excluded, is to be left alone.
+    /// True if this name of a directory, which itself is not excluded, is to be left alone.
+    pub(super) fn excludes_name(
+        &self,
+        here: &Here,
+        directory: &[u8],
+        name: &[u8],
+        is_directory: bool,
+    ) -> bool {
+        if here.is_none() && self.asked.is_empty() {
+            return self.is_fixed(name);
+        }
+        self.excludes(here, &join(directory, name), is_directory)
+    }
+
+    fn is_fixed(&self, name: &[u8]) -> bool {
+        name == STAGE || (name == b".git" && !self.include_git)
+    }
+
+    /// The same of a path.
     pub(super) fn excludes(&self, here: &Here, path: &[u8], is_directory: bool) -> bool {
         let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
-        if name == STAGE || (name == b".git" && !self.include_git) {
+        if self.is_fixed(name) {
             return true;
         }
         match self.asked.matched(as_path(path), is_directory) {

@@ -255,35 +255,36 @@ fn list(
     }
     let now = beneath::coarse_now();
     for name in names {
-        let path = join(&job.path, &name);
-        let Some(stat) = beneath::look(opened.as_fd(), &name)
-            .map_err(|errno| failed("read", &path, errno))?
-        else {
+        let unreadable = |errno| failed("read", &join(&job.path, &name), errno);
+        let Some(stat) = beneath::look(opened.as_fd(), &name).map_err(unreadable)? else {
             continue;
         };
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        if rules.excludes(&directory.patterns, &path, kind == FileType::Directory) {
+        let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if rules.excludes_name(&directory.patterns, &job.path, &name, is_directory) {
             directory.excluded.push(name);
             continue;
         }
-        match entry(opened.as_fd(), name, &stat, now) {
-            Ok(Found::Entry(entry)) => directory.entries.push(entry),
-            Ok(Found::Special(name, reason)) => directory.skipped.push((name, reason)),
+        match entry(opened.as_fd(), &name, &stat, now) {
+            Ok(Found::Entry(kind)) => {
+                let mtime_ns = beneath::time(stat.st_mtime, stat.st_mtime_nsec);
+                directory.entries.push(Entry { name, kind, mode: stat.st_mode & MODE, mtime_ns });
+            }
+            Ok(Found::Special(reason)) => directory.skipped.push((name, reason)),
             Err(errno) if beneath::is_other_kind(errno) => {}
-            Err(errno) => return Err(failed("read", &path, errno)),
+            Err(errno) => return Err(unreadable(errno)),
         }
     }
     Ok(directory)
 }
 
 enum Found {
-    Entry(Entry),
-    Special(Vec<u8>, &'static str),
+    Entry(Kind),
+    Special(&'static str),
 }
 
 fn entry(
     directory: BorrowedFd<'_>,
-    name: Vec<u8>,
+    name: &[u8],
     stat: &Stat,
     now: i64,
 ) -> rustix::io::Result<Found> {
@@ -295,14 +296,13 @@ fn entry(
         }
         FileType::Directory => Kind::Directory,
         FileType::Symlink => {
-            Kind::Link(rustix::fs::readlinkat(directory, name.as_slice(), Vec::new())?.into_bytes())
+            Kind::Link(rustix::fs::readlinkat(directory, name, Vec::new())?.into_bytes())
         }
-        FileType::Fifo => return Ok(Found::Special(name, "it is a named pipe")),
-        FileType::Socket => return Ok(Found::Special(name, "it is a socket")),
-        _ => return Ok(Found::Special(name, "it is a device")),
+        FileType::Fifo => return Ok(Found::Special("it is a named pipe")),
+        FileType::Socket => return Ok(Found::Special("it is a socket")),
+        _ => return Ok(Found::Special("it is a device")),
     };
-    let mtime_ns = beneath::time(stat.st_mtime, stat.st_mtime_nsec);
-    Ok(Found::Entry(Entry { name, kind, mode: stat.st_mode & MODE, mtime_ns }))
+    Ok(Found::Entry(kind))
 }
 
 /// The patterns of a directory; `None` if the name is no regular file.

@@ -65,7 +65,10 @@ fn shuffle(dice: &mut Dice, at: &Path, steps: u64) {
         for _ in 1..depth {
             path.push(names[dice.roll(5) as usize]);
         }
-        if path.symlink_metadata().is_ok_and(|meta| !meta.is_dir()) {
+        // A file or link is on the way.
+        let on_the_way = path.ancestors().take_while(|above| above.starts_with(at));
+        let is_no_directory = |above: &Path| above.symlink_metadata().is_ok_and(|it| !it.is_dir());
+        if on_the_way.into_iter().any(is_no_directory) {
             continue;
         }
         fs::create_dir_all(&path).unwrap();

@@ -7,14 +7,14 @@ use pyro_contract::progress::Progress;
 use pyro_contract::sync::{SyncAction, SyncRules, Synced};
 use pyro_contract::{Error, ErrorCode, Result};
 
-use super::listing::Listing;
+use super::listing::{Listed, Listing};
 use crate::sync::beneath::{Stamp, join};
 use crate::sync::record::{Fact, GuestStamp, Record, Sha};
 use crate::sync::removal::{self, Removal};
 use crate::sync::rules::{Here, Rules};
 use crate::sync::scan::Kind;
 use crate::sync::source::{self, Source};
-use crate::sync::verdicts::Verdicts;
+use crate::sync::verdicts::{Verdict, Verdicts};
 use crate::watch::Watch;
 
 /// What to decide by.
@@ -78,11 +78,16 @@ impl Decision<'_> {
                 synced.skip(&join(&directory.path, name), reason);
             }
         }
-        for (number, directory, entry) in listing.entries() {
+        for Listed { number, directory, entry, is_known } in listing.entries() {
+            let verdict = verdicts.of(number);
+            let is_silent = verdict == Verdict::default() && !verdicts.digests.contains_key(&number);
+            if is_silent && (is_known || entry.kind == Kind::Directory) {
+                synced.unchanged += 1;
+                continue;
+            }
             if watch.cancelled() {
                 return Err(crate::watch::interrupted());
             }
-            let verdict = verdicts.of(number);
             let path = join(&directory.path, &entry.name);
             let is_directory = entry.kind == Kind::Directory;
             let is_written = match &entry.kind {

@@ -1,6 +1,5 @@
 //! The host's tree, numbered, on its way to be compared.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -10,7 +9,7 @@ use pyro_wire::v1::{CompareDirectory, CompareEntry, TreeStamp};
 use tokio::sync::mpsc;
 
 use super::Sent;
-use crate::sync::beneath::{join, split};
+use crate::sync::beneath::split;
 use crate::sync::record::{GuestStamp, Record};
 use crate::sync::scan::{Directory, Entry, Kind};
 
@@ -20,27 +19,29 @@ const MESSAGE: usize = 128 << 10;
 /// The directories of a tree in the order in which they were sent.
 pub(in crate::sync) struct Listing {
     pub(super) directories: Vec<Directory>,
+    /// Of each directory's entries, which are files of the host that have not changed since their
+    /// content was noted, together with the stamp that the machine was asked about.
+    known: Vec<Vec<bool>>,
     /// The number of each directory's first entry.
     firsts: Vec<u32>,
     /// How many entries there are.
     count: Arc<AtomicU32>,
     messages: mpsc::Sender<Result<CompareDirectory>>,
-    stamps: Arc<HashMap<Vec<u8>, GuestStamp>>,
+    record: Arc<Record>,
 }
 
 impl Listing {
     pub(super) fn new(
         messages: mpsc::Sender<Result<CompareDirectory>>,
-        record: &Record,
+        record: Arc<Record>,
     ) -> Self {
-        let known = record.facts.iter();
-        let stamps = known.filter_map(|(path, fact)| Some((path.clone(), fact.guest?))).collect();
         Self {
             directories: Vec::new(),
+            known: Vec::new(),
             firsts: Vec::new(),
             count: Arc::default(),
             messages,
-            stamps: Arc::new(stamps),
+            record,
         }
     }
 
@@ -49,16 +50,8 @@ impl Listing {
         Arc::clone(&self.count)
     }
 
-    pub(super) fn guest_stamps(&self) -> Arc<HashMap<Vec<u8>, GuestStamp>> {
-        Arc::clone(&self.stamps)
-    }
-
     /// Sends a directory and keeps it. Blocks while the machine is slower.
-    pub(super) fn add(
-        &mut self,
-        directory: Directory,
-        stamps: &HashMap<Vec<u8>, GuestStamp>,
-    ) -> Result<()> {
+    pub(super) fn add(&mut self, directory: Directory) -> Result<()> {
         let first = self.count.load(Ordering::Relaxed);
         let many = u32::try_from(directory.entries.len()).ok();
         let Some(after) = many.and_then(|many| first.checked_add(many)) else {
@@ -66,17 +59,36 @@ impl Listing {
         };
         // Before it is sent: the answer may be quicker than we are.
         self.count.store(after, Ordering::Release);
-        let stamp = |entry: &Entry| match entry.kind {
-            Kind::File { .. } => stamps.get(&join(&directory.path, &entry.name)).copied(),
-            _ => None,
-        };
-        for message in messages(&directory.path, first, &directory.entries, stamp) {
+        let mut path = directory.path.clone();
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        let prefix = path.len();
+        let mut stamps = Vec::with_capacity(directory.entries.len());
+        let mut known = Vec::with_capacity(directory.entries.len());
+        for entry in &directory.entries {
+            path.truncate(prefix);
+            path.extend(&entry.name);
+            let fact = match entry.kind {
+                Kind::File { .. } => self.record.facts.get(&path),
+                _ => None,
+            };
+            stamps.push(fact.and_then(|fact| fact.guest));
+            known.push(match &entry.kind {
+                Kind::File { stamp, .. } => {
+                    fact.is_some_and(|fact| stamp.is_some() && fact.host == *stamp)
+                }
+                _ => false,
+            });
+        }
+        for message in messages(&directory.path, first, &directory.entries, &stamps) {
             if self.messages.blocking_send(Ok(message)).is_err() {
                 // The comparison has ended, and says itself why.
                 return Err(Error::new(ErrorCode::Internal, "the comparison has ended"));
             }
         }
         self.firsts.push(first);
+        self.known.push(known);
         self.directories.push(directory);
         Ok(())
     }
@@ -100,24 +112,37 @@ impl Listing {
         self.directories[at].entries.get(offset)
     }
 
-    /// Every entry with its number and the directory that it is in.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (u32, &Directory, &Entry)> {
-        self.directories.iter().zip(&self.firsts).flat_map(|(directory, first)| {
-            directory.entries.iter().zip(*first..).map(move |(entry, number)| (number, directory, entry))
+    /// Every entry.
+    pub(super) fn entries(&self) -> impl Iterator<Item = Listed<'_>> {
+        let directories = self.directories.iter().zip(&self.firsts).zip(&self.known);
+        directories.flat_map(|((directory, first), known)| {
+            let entries = directory.entries.iter().zip(*first..).zip(known);
+            entries.map(move |((entry, number), known)| {
+                Listed { number, directory, entry, is_known: *known }
+            })
         })
     }
+}
+
+/// One entry of a listing.
+pub(super) struct Listed<'a> {
+    pub(super) number: u32,
+    pub(super) directory: &'a Directory,
+    pub(super) entry: &'a Entry,
+    /// If the machine says nothing of it, both sides are as they were.
+    pub(super) is_known: bool,
 }
 
 fn messages(
     path: &[u8],
     first: u32,
     entries: &[Entry],
-    stamp: impl Fn(&Entry) -> Option<GuestStamp>,
+    stamps: &[Option<GuestStamp>],
 ) -> Vec<CompareDirectory> {
     let mut all = vec![CompareDirectory { path: path.to_vec().into(), first, ..Default::default() }];
     let mut bytes = path.len();
-    for (entry, number) in entries.iter().zip(first..) {
-        let message = compare_entry(entry, stamp(entry));
+    for ((entry, stamp), number) in entries.iter().zip(stamps).zip(first..) {
+        let message = compare_entry(entry, *stamp);
         bytes += message.name.len() + message.target.len() + 48;
         if bytes > MESSAGE
             && let Some(last) = all.last_mut()
@@ -194,7 +219,7 @@ mod tests {
     #[test]
     fn a_large_directory_goes_in_parts_whose_numbers_follow_one_another() {
         let entries: Vec<Entry> = (0..10_000).map(|number| entry(format!("{number:0200}"))).collect();
-        let parts = messages(b"d", 7, &entries, |_| None);
+        let parts = messages(b"d", 7, &entries, &vec![None; entries.len()]);
         assert!(parts.len() > 10);
         let mut next = 7;
         for (part, is_last) in parts.iter().zip((1..).map(|number| number == parts.len())) {
