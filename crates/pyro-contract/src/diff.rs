@@ -1,8 +1,68 @@
 //! What a diff says.
 
+use crate::name::WorkspaceRef;
 use crate::path::BytePath;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+/// How much of a patch a result holds, unless the request says otherwise: 1 MiB.
+pub const MAX_PATCH_BYTES: u64 = 1 << 20;
+
+/// What to compare, and how much of it to show.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DiffRequest {
+    /// Its id or name.
+    pub workspace: WorkspaceRef,
+    /// Also give the git patch, which `git apply` takes.
+    #[serde(default)]
+    pub patch: bool,
+    /// The most bytes of patch to give.
+    #[serde(default = "max_patch_bytes")]
+    pub max_patch_bytes: u64,
+}
+
+fn max_patch_bytes() -> u64 {
+    MAX_PATCH_BYTES
+}
+
+/// Everything that changed, and the patch if it was asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WorkspaceDiff {
+    /// What changed.
+    #[serde(flatten)]
+    pub diff: Diff,
+    /// The git patch; bytes that are not UTF-8 are replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch: Option<String>,
+    /// The exact bytes of the patch, if they are not UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch_base64: Option<String>,
+    /// Bytes of the patch that are beyond the cap. What is here is then no whole patch.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub patch_omitted_bytes: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // the shape that serde wants
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+impl WorkspaceDiff {
+    /// Puts the first bytes of a patch beside what changed.
+    #[must_use]
+    pub fn with_patch(diff: Diff, patch: Vec<u8>, omitted_bytes: u64) -> Self {
+        use base64::Engine as _;
+        let (text, exact) = match String::from_utf8(patch) {
+            Ok(text) => (text, None),
+            Err(error) => {
+                let bytes = error.as_bytes();
+                let exact = base64::engine::general_purpose::STANDARD.encode(bytes);
+                (String::from_utf8_lossy(bytes).into_owned(), Some(exact))
+            }
+        };
+        Self { diff, patch: Some(text), patch_base64: exact, patch_omitted_bytes: omitted_bytes }
+    }
+}
 
 /// How a path differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]

@@ -1,10 +1,11 @@
 //! What this host offers, and how to mend what is missing.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use pyro_contract::operation::{Check, CheckStatus};
 use pyro_contract::workspace::{EngineKind, Isolation};
+use pyro_contract::{Error, ErrorCode, Result};
 use pyro_engine::Probe;
 use pyro_engine::kvm::{self, Kvm};
 
@@ -21,6 +22,39 @@ pub async fn checks(pyro: &Pyro) -> Vec<Check> {
     let mut checks = blocking(move || Ok(host_checks(&root, &settings))).await.unwrap_or_default();
     checks.push(workspaces(pyro).await);
     checks
+}
+
+/// Runs the command of every failed check, and then every check again. `before` hears of each
+/// command, whose own output goes to stderr.
+pub async fn mend(pyro: &Pyro, before: impl Fn(&str) + Send + 'static) -> Result<Vec<Check>> {
+    let found = checks(pyro).await;
+    let broken = found.iter().filter(|check| check.status == CheckStatus::Failed);
+    let fixes: Vec<String> = broken.filter_map(|check| check.fix.clone()).collect();
+    if fixes.is_empty() {
+        return Ok(found);
+    }
+    blocking(move || {
+        fixes.iter().try_for_each(|fix| {
+            before(fix);
+            run_fix(fix)
+        })
+    })
+    .await?;
+    Ok(checks(pyro).await)
+}
+
+fn run_fix(fix: &str) -> Result<()> {
+    let status = Command::new("sh")
+        .args(["-c", fix])
+        .stdin(Stdio::null())
+        .stdout(std::io::stderr())
+        .status()
+        .map_err(|error| Error::io(format!("cannot run {fix:?}"), &error))?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Error::new(ErrorCode::MissingDependency, format!("{fix:?} failed with {status}"))
+        .with_hint("run it by hand to see more"))
 }
 
 fn host_checks(root: &Path, settings: &Settings) -> Vec<Check> {

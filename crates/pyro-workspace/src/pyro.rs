@@ -2,7 +2,11 @@
 
 mod birth;
 mod create;
+mod environments;
+pub(crate) mod files;
+mod journal;
 mod keeper;
+mod patch;
 mod prepare;
 
 use std::path::PathBuf;
@@ -10,8 +14,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use pyro_contract::environment::{Digest, EnvironmentRef};
 use pyro_contract::exec::{ExecRequest, JournalCommand};
+use pyro_contract::journal::ClientName;
 use pyro_contract::name::{WorkspaceId, WorkspaceRef};
 use pyro_contract::operation::InstalledProgram;
 use pyro_contract::workspace::{Deleted, WorkspaceState, WorkspaceStatus};
@@ -27,7 +31,7 @@ use crate::record::{Record, not_found, paused};
 use crate::review::Review;
 use crate::settings::Settings;
 use crate::watch::Watch;
-use crate::{journal, reconcile, setup};
+use crate::{journal as books, reconcile, setup};
 
 pub use create::Ephemeral;
 
@@ -96,6 +100,13 @@ impl Pyro {
         Ok(Self { home, store, settings: Arc::new(settings), supervisor })
     }
 
+    /// The same, of somebody whom the journals shall know by this name.
+    #[must_use]
+    pub fn for_client(mut self, name: Option<ClientName>) -> Self {
+        self.home = self.home.for_client(name);
+        self
+    }
+
     /// What holds where a request says nothing.
     #[must_use]
     pub fn settings(&self) -> &Settings {
@@ -108,50 +119,9 @@ impl Pyro {
         &self.home
     }
 
-    /// The environment cache. Its methods block; call them off the async threads.
-    #[must_use]
-    pub fn environments(&self) -> &Arc<Store> {
-        &self.store
-    }
-
     /// Fetches the release of Firecracker that pyro works with, unless it is here.
     pub async fn setup_firecracker(&self, watch: &Watch) -> Result<InstalledProgram> {
         setup::firecracker(&self.home.programs(), watch).await
-    }
-
-    /// The environment, fetched first if it is not cached.
-    pub async fn environment(
-        &self,
-        reference: &EnvironmentRef,
-        watch: &Watch,
-    ) -> Result<Environment> {
-        let (store, reference, watch) = (Arc::clone(&self.store), reference.clone(), watch.clone());
-        blocking(move || Ok(store.pull(&reference, &watch)?)).await
-    }
-
-    /// The images that living workspaces stand on; [`Store::prune`] must keep them.
-    pub async fn environments_in_use(&self) -> Result<std::collections::BTreeSet<Digest>> {
-        let home = self.home.clone();
-        blocking(move || {
-            let _names = home.lock_names()?;
-            let mut digests = std::collections::BTreeSet::new();
-            for id in home.ids()? {
-                match reconcile::load(&home.workspace(&id)) {
-                    Ok(Some(record)) => {
-                        digests.extend([record.environment_digest, record.kernel_digest]);
-                    }
-                    Ok(None) => {}
-                    Err(error) => {
-                        return Err(error.with_hint(format!(
-                            "nothing was pruned, because it is unknown what {id} needs; repair or \
-                             delete it first"
-                        )));
-                    }
-                }
-            }
-            Ok(digests)
-        })
-        .await
     }
 
     /// All workspaces.
@@ -304,7 +274,7 @@ impl Pyro {
         tail: Option<u32>,
     ) -> Result<Vec<JournalCommand>> {
         let (dir, _) = self.find(workspace).await?;
-        blocking(move || journal::read(&dir.journal_file(), tail)).await
+        blocking(move || books::read(&dir.journal_file(), tail)).await
     }
 
     /// Holds a workspace still and opens what it wrote, for diffs and exports.

@@ -1,13 +1,18 @@
 //! The command line, as types.
 
+mod file;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use pyro_contract::Error;
+use pyro_contract::diff::MAX_PATCH_BYTES;
 use pyro_contract::environment::EnvironmentRef;
 use pyro_contract::name::{EnvVar, Label, WorkspaceId, WorkspaceName, WorkspaceRef};
 use pyro_contract::workspace::{EngineChoice, EngineKind, ShapeRequest};
+
+pub(crate) use file::{FileCommand, PatchCommand};
 
 /// A computer of its own for a coding agent: a persistent, isolated Linux workspace.
 #[derive(Debug, Parser)]
@@ -263,7 +268,8 @@ Ctrl-C is passed on to the command; a second one ends it and all it started.")]
 Examples:
   pyro workspace diff demo
   pyro workspace diff demo --stat
-  pyro workspace diff demo > changes.patch && git apply changes.patch")]
+  pyro workspace diff demo > changes.patch && git apply changes.patch
+  pyro workspace diff demo --json --patch | jq -r .patch")]
     Diff {
         /// Its id or name
         #[arg(value_parser = parse::<WorkspaceRef>)]
@@ -280,7 +286,19 @@ Examples:
         /// Write the patch to a file, which must not exist yet
         #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["stat", "name_only"])]
         output: Option<PathBuf>,
+        /// With --json: the patch too
+        #[arg(long, requires = "json", conflicts_with = "output")]
+        patch: bool,
+        /// With --json --patch: the most bytes of it
+        #[arg(long, value_name = "N", default_value_t = MAX_PATCH_BYTES)]
+        max_patch_bytes: u64,
     },
+    /// Files of a workspace: list, look at, read, write, edit, remove, move
+    #[command(subcommand)]
+    File(FileCommand),
+    /// Patches: apply them to a workspace
+    #[command(subcommand)]
+    Patch(PatchCommand),
     /// Copy a file or tree out of a workspace
     #[command(after_help = "\
 Examples:
@@ -474,6 +492,8 @@ pub(crate) struct SuperviseArgs {
     pub(crate) settings: String,
     #[arg(long)]
     pub(crate) ephemeral: bool,
+    #[arg(long)]
+    pub(crate) client: Option<String>,
 }
 
 /// Parses a value of the contract; what is wrong is said together with what to do.
@@ -517,18 +537,23 @@ mod tests {
         let known: Vec<String> = CATALOGUE.iter().map(|o| o.command.join(" ")).collect();
         let command = Cli::command();
         for top in command.get_subcommands().filter(|c| !c.is_hide_set()) {
-            let leaves: Vec<String> = match top.get_subcommands().next() {
-                None => vec![top.get_name().to_owned()],
-                Some(_) => top
-                    .get_subcommands()
-                    .map(|sub| format!("{} {}", top.get_name(), sub.get_name()))
-                    .collect(),
-            };
+            let leaves = leaves(top);
             // These are about the command line or this host, and need no other door.
             let own = ["bench", "completions", "contract"];
             for leaf in leaves.iter().filter(|leaf| !own.contains(&leaf.as_str())) {
                 assert!(known.contains(leaf), "`pyro {leaf}` is not in the catalogue");
             }
         }
+    }
+
+    /// The commands below this one that do something themselves: `workspace shell open`.
+    fn leaves(command: &clap::Command) -> Vec<String> {
+        let name = command.get_name();
+        let below: Vec<String> = command
+            .get_subcommands()
+            .filter(|sub| !sub.is_hide_set())
+            .flat_map(|sub| leaves(sub).into_iter().map(|leaf| format!("{name} {leaf}")))
+            .collect();
+        if below.is_empty() { vec![name.to_owned()] } else { below }
     }
 }

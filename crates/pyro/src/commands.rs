@@ -3,6 +3,8 @@
 mod doctor;
 mod environment;
 mod exec;
+mod file;
+mod patch;
 mod prepare;
 mod review;
 mod setup;
@@ -12,6 +14,8 @@ mod workspace;
 use std::path::PathBuf;
 
 use clap::CommandFactory as _;
+use pyro_contract::diff::DiffRequest;
+use pyro_contract::journal::ClientName;
 use pyro_contract::{Error, Result};
 use pyro_workspace::Pyro;
 
@@ -40,7 +44,7 @@ pub(crate) async fn dispatch(command: Command, ui: &Ui) -> Result<u8> {
         Command::Contract => return write_stdout(reference::markdown().as_bytes()).map(|()| 0),
         _ => {}
     }
-    let pyro = Pyro::from_environment(own_program()?)?;
+    let pyro = Pyro::from_environment(own_program()?)?.for_client(ClientName::new("cli"));
     match command {
         Command::Run(args) => exec::run_once(&pyro, *args, ui).await,
         Command::Prepare(args) => prepare::run(&pyro, args, ui).await,
@@ -51,13 +55,27 @@ pub(crate) async fn dispatch(command: Command, ui: &Ui) -> Result<u8> {
             WorkspaceCommand::Exec { workspace, exec } => {
                 exec::in_workspace(&pyro, &workspace, exec, ui).await
             }
-            WorkspaceCommand::Diff { workspace, stat, name_only, nul, output } => {
+            WorkspaceCommand::Diff {
+                workspace,
+                stat,
+                name_only,
+                nul,
+                output,
+                patch,
+                max_patch_bytes,
+            } => {
+                if ui.json() && output.is_none() {
+                    let request = DiffRequest { workspace, patch, max_patch_bytes };
+                    return review::diff_document(&pyro, &request, ui).await;
+                }
                 let form = review::DiffForm::new(stat, name_only, nul, output);
                 review::diff(&pyro, &workspace, form, ui).await
             }
             WorkspaceCommand::Export { workspace, path, output, force } => {
                 review::export(&pyro, &workspace, path, output, force, ui).await
             }
+            WorkspaceCommand::File(command) => file::run(&pyro, command, ui).await,
+            WorkspaceCommand::Patch(command) => patch::run(&pyro, command, ui).await,
             other => workspace::run(&pyro, other, ui).await,
         },
         Command::Supervise(_)

@@ -16,6 +16,9 @@ const OTHERWISE: &[(&str, &[&str])] = &[
     ("stdin", &[]),
     // An argument of the operating system holds any bytes.
     ("path_base64", &[]),
+    ("from_base64", &[]),
+    ("to_base64", &[]),
+    ("patch_base64", &["patch_file"]),
 ];
 
 /// Arguments about how a result is shown or where it goes, which other doors leave to the caller.

@@ -1,11 +1,8 @@
 //! `env list | pull | inspect | prune`.
 
-use std::sync::Arc;
-
+use pyro_contract::Result;
 use pyro_contract::environment::EnvironmentRef;
-use pyro_contract::{Error, ErrorCode, Result};
-use pyro_environment::Store;
-use pyro_workspace::{Pyro, Watch};
+use pyro_workspace::Pyro;
 
 use crate::cli::EnvCommand;
 use crate::show;
@@ -24,7 +21,7 @@ pub(super) async fn run(pyro: &Pyro, command: EnvCommand, ui: &Ui) -> Result<u8>
 }
 
 async fn list(pyro: &Pyro, ui: &Ui) -> Result<()> {
-    let environments = with_store(pyro, &Watch::default(), |store, _| Ok(store.list()?)).await?;
+    let environments = pyro.list_environments().await?;
     if ui.json() {
         return ui.print_json(&environments);
     }
@@ -43,11 +40,7 @@ async fn list(pyro: &Pyro, ui: &Ui) -> Result<()> {
 
 async fn pull(pyro: &Pyro, reference: EnvironmentRef, ui: &Ui) -> Result<()> {
     let bar = ui.progress();
-    let info = with_store(pyro, &bar.watch(), move |store, watch| {
-        store.pull(&reference, watch)?;
-        Ok(store.inspect(&reference)?.info)
-    })
-    .await;
+    let info = pyro.pull_environment(&reference, &bar.watch()).await;
     bar.finish();
     let info = info?;
     if ui.json() {
@@ -59,13 +52,7 @@ async fn pull(pyro: &Pyro, reference: EnvironmentRef, ui: &Ui) -> Result<()> {
 
 async fn inspect(pyro: &Pyro, reference: EnvironmentRef, verify: bool, ui: &Ui) -> Result<()> {
     let bar = ui.progress();
-    let details = with_store(pyro, &bar.watch(), move |store, watch| {
-        if verify {
-            store.verify(&reference, watch)?;
-        }
-        Ok(store.inspect(&reference)?)
-    })
-    .await;
+    let details = pyro.inspect_environment(&reference, verify, &bar.watch()).await;
     bar.finish();
     let details = details?;
     if ui.json() {
@@ -93,11 +80,8 @@ async fn inspect(pyro: &Pyro, reference: EnvironmentRef, verify: bool, ui: &Ui) 
 }
 
 async fn prune(pyro: &Pyro, all: bool, ui: &Ui) -> Result<()> {
-    let in_use = pyro.environments_in_use().await?;
     let bar = ui.progress();
-    let report =
-        with_store(pyro, &bar.watch(), move |store, watch| Ok(store.prune(&in_use, all, watch)?))
-            .await;
+    let report = pyro.prune_environments(all, &bar.watch()).await;
     bar.finish();
     let report = report?;
     if ui.json() {
@@ -107,17 +91,4 @@ async fn prune(pyro: &Pyro, all: bool, ui: &Ui) -> Result<()> {
         write_stdout(format!("removed {removed}\n").as_bytes())?;
     }
     write_stdout(format!("{} freed\n", show::bytes(report.freed_bytes)).as_bytes())
-}
-
-/// Runs something that blocks on the store off the async threads.
-async fn with_store<T: Send + 'static>(
-    pyro: &Pyro,
-    watch: &Watch,
-    work: impl FnOnce(&Store, &Watch) -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let (store, watch) = (Arc::clone(pyro.environments()), watch.clone());
-    tokio::task::spawn_blocking(move || work(&store, &watch)).await.unwrap_or_else(|error| {
-        Err(Error::new(ErrorCode::Internal, "a background task failed")
-            .with_cause(error.to_string()))
-    })
 }

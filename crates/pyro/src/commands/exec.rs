@@ -2,19 +2,16 @@
 
 use std::io::Write as _;
 
-use pyro_contract::exec::{ExecOutcome, ExecRequest, ExecResult, Stream};
+use pyro_contract::exec::{ExecOutcome, ExecRequest, Stream};
 use pyro_contract::name::WorkspaceRef;
 use pyro_contract::{Error, ErrorCode, Result};
-use pyro_workspace::{ExecEvent, ExecInput, ExecSession, Pyro};
+use pyro_workspace::{Collected, ExecEvent, ExecInput, ExecSession, Pyro};
 use tokio::io::AsyncReadExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::workspace::create_request;
 use crate::cli::{ExecArgs, RunArgs};
 use crate::ui::{Ui, write_stdout};
-
-/// With `--json`, this much of each stream is held for the one document at the end.
-const JSON_CAP: usize = 1 << 20;
 
 pub(super) async fn run_once(pyro: &Pyro, args: RunArgs, ui: &Ui) -> Result<u8> {
     let request = ExecRequest {
@@ -172,34 +169,5 @@ struct AbortOnDrop(tokio::task::AbortHandle);
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
-    }
-}
-
-/// Both streams, as far as one JSON document should hold them.
-#[derive(Default)]
-struct Collected {
-    stdout: Vec<u8>,
-    stderr: Vec<u8>,
-    truncated: bool,
-}
-
-impl Collected {
-    fn push(&mut self, stream: Stream, bytes: &[u8]) {
-        let buffer = match stream {
-            Stream::Stdout => &mut self.stdout,
-            Stream::Stderr => &mut self.stderr,
-        };
-        let room = JSON_CAP.saturating_sub(buffer.len());
-        self.truncated |= bytes.len() > room;
-        buffer.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
-    }
-
-    fn into_result(self, outcome: ExecOutcome) -> ExecResult {
-        ExecResult {
-            outcome,
-            stdout: String::from_utf8_lossy(&self.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&self.stderr).into_owned(),
-            truncated: self.truncated,
-        }
     }
 }

@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, IsTerminal as _, Seek as _, Write};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
-use pyro_contract::diff::Diff;
+use pyro_contract::diff::{Diff, DiffRequest};
 use pyro_contract::name::WorkspaceRef;
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_layers::diffstat;
@@ -46,7 +46,7 @@ pub(super) async fn diff(
     let watch = bar.watch();
     let (ui_of_worker, colour) = (*ui, ui.colour());
     let read = off_thread(move || {
-        let read = Read::from(&review, &form, ui_of_worker.json(), &watch)?;
+        let read = Read::from(&review, &form, &watch)?;
         Ok((review, form, read))
     })
     .await;
@@ -72,6 +72,14 @@ pub(super) async fn diff(
     Ok(0)
 }
 
+/// The same as one JSON document.
+pub(super) async fn diff_document(pyro: &Pyro, request: &DiffRequest, ui: &Ui) -> Result<u8> {
+    let bar = ui.progress();
+    let diff = pyro.diff(request, &bar.watch()).await;
+    bar.finish();
+    ui.print_json(&diff?).map(|()| 0)
+}
+
 /// Patches up to this size are kept in memory, larger ones in an unnamed file.
 const SPOOL_BYTES: usize = 8 << 20;
 
@@ -82,14 +90,12 @@ struct Read {
 }
 
 impl Read {
-    fn from(review: &Review, form: &DiffForm, json: bool, watch: &Watch) -> Result<Self> {
+    fn from(review: &Review, form: &DiffForm, watch: &Watch) -> Result<Self> {
         let mut patch = SpooledTempFile::new(SPOOL_BYTES);
         let diff = match form {
-            DiffForm::Stat if !json => review.diff(Detail::Lines, watch)?,
+            DiffForm::Stat => review.diff(Detail::Lines, watch)?,
             DiffForm::NameOnly { .. } => review.diff(Detail::Names, watch)?,
-            DiffForm::PatchFile(_) => review.patch(&mut patch, watch)?,
-            _ if json => review.patch(&mut io::sink(), watch)?,
-            _ => review.patch(&mut patch, watch)?,
+            DiffForm::Patch | DiffForm::PatchFile(_) => review.patch(&mut patch, watch)?,
         };
         patch.rewind().map_err(|error| Error::io("cannot keep the patch", &error))?;
         Ok(Self { diff, patch })

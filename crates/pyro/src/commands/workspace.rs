@@ -60,6 +60,8 @@ pub(super) async fn run(pyro: &Pyro, command: WorkspaceCommand, ui: &Ui) -> Resu
         // Handled where their streams are.
         WorkspaceCommand::Exec { .. }
         | WorkspaceCommand::Diff { .. }
+        | WorkspaceCommand::File(_)
+        | WorkspaceCommand::Patch(_)
         | WorkspaceCommand::Export { .. } => {}
     }
     Ok(0)
