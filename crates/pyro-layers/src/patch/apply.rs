@@ -9,6 +9,8 @@
 mod binary;
 mod hunks;
 mod parse;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -92,6 +92,17 @@ impl<W: Write> Write for Lines<W> {
     }
 }
 
+#[cfg(test)]
+pub(super) fn encode_for_test(bytes: &[u8]) -> String {
+    let mut out = Vec::new();
+    for pending in bytes.chunks(LINE) {
+        let mut lines = Lines { out: Vec::new(), pending: pending.to_vec() };
+        let _ = lines.write_line();
+        out.append(&mut lines.out);
+    }
+    String::from_utf8_lossy(&out).trim_end().to_owned()
+}
+
 /// The bytes of lines in base 85, which end with the block. `None` if they are none.
 pub(super) fn decode(lines: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();

@@ -53,15 +53,22 @@ pub fn nearest(content: &[u8], wanted: &[u8]) -> Option<Near> {
     let telling = |line: &[u8]| !line.is_empty();
     let score = |at: usize| -> usize {
         let pairs = wanted_squeezed.iter().zip(&file_squeezed[at..]);
-        let same = pairs.enumerate().filter(|(_, (one, other))| telling(one) && one == other);
-        same.map(|(place, _)| if wanted[place] == file[at + place] { 3 } else { 2 }).sum()
+        let telling = pairs.enumerate().filter(|(_, (one, _))| telling(one));
+        telling
+            .map(|(place, (one, other))| match () {
+                () if wanted[place] == file[at + place] => 6,
+                () if one == other => 4,
+                () if alike(one, other) => 1,
+                () => 0,
+            })
+            .sum()
     };
     let best = (0..file.len())
         .map(|at| (score(at), at))
         .max_by_key(|(score, at)| (*score, std::cmp::Reverse(*at)));
     let (score, at) = best?;
-    // At least a third of it.
     let lines_wanted = wanted_squeezed.iter().filter(|line| telling(line)).count();
+    // Every line is a bit like it, or some are just so.
     if score == 0 || score < lines_wanted {
         return None;
     }
@@ -74,6 +81,17 @@ pub fn nearest(content: &[u8], wanted: &[u8]) -> Option<Near> {
         found: found.map(|line| shown(line)),
         only_white_space: found.is_some_and(|line| squeeze(line) == wanted_squeezed[place]),
     })
+}
+
+/// True if most of a line is the same from its beginning and its end.
+fn alike(one: &[u8], other: &[u8]) -> bool {
+    let same = |pairs: &mut dyn Iterator<Item = (&u8, &u8)>| {
+        pairs.take_while(|(one, other)| one == other).count()
+    };
+    let front = same(&mut one.iter().zip(other));
+    let back = same(&mut one.iter().rev().zip(other.iter().rev()));
+    let shorter = one.len().min(other.len());
+    (front + back).min(shorter) * 3 >= one.len().max(other.len()) * 2
 }
 
 /// Without white space.

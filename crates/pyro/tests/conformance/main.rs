@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // all of this crate is a test
 
+mod editing;
 mod files;
 #[path = "../e2e/harness.rs"]
 #[allow(dead_code, reason = "shared with the end-to-end tests, which need more of it")]
@@ -116,6 +117,14 @@ cases! {
     files::a_seed_arrives_and_the_patch_gives_it_back_changed,
     files::owners_links_and_odd_names_survive_an_export,
     files::packages_can_be_installed,
+    editing::a_file_is_written_read_edited_moved_and_removed,
+    editing::what_has_changed_since_it_was_read_is_not_overwritten,
+    editing::names_and_content_of_any_bytes_come_back,
+    editing::links_and_special_files_lead_nowhere,
+    editing::a_giant_sparse_file_is_read_in_parts,
+    editing::lists_are_filtered_bounded_and_continued,
+    editing::a_patch_of_everything_applies_or_nothing_of_it,
+    editing::a_patch_stays_in_its_directory,
     limits::a_fork_bomb_stays_inside,
     limits::a_memory_bomb_stays_inside,
     limits::a_full_disk_is_the_commands_problem,

@@ -6,6 +6,7 @@ use pyro_contract::path::BytePath;
 
 use super::binary::Binary;
 use super::{Patch, PatchError};
+use crate::patch::quote::refused_by_git;
 
 /// Files of one patch.
 const FILES_MAX: usize = 100_000;
@@ -199,12 +200,12 @@ fn checked(path: &[u8], strip: usize) -> Result<Vec<u8>, PatchError> {
         match name {
             b".." => return Err(forbidden("it leads upwards")),
             b"" | b"." => return Err(forbidden("it is not a plain path")),
-            name if name.eq_ignore_ascii_case(b".git") => {
-                return Err(forbidden("it is git's own, which no patch changes"));
-            }
             name if name.contains(&0) => return Err(forbidden("it holds a NUL")),
             _ => {}
         }
+    }
+    if refused_by_git(rest, false).is_some() {
+        return Err(forbidden("it is git's own, which no patch changes"));
     }
     Ok(rest.to_vec())
 }
