@@ -178,6 +178,12 @@ table! {
         pyro.move_file(&request).await?;
     "workspace_patch_apply": |pyro, request: pyro_contract::patch::PatchApplyRequest, _call|
         pyro.apply_patch(&request).await?;
+    "workspace_disk_list": |pyro, request: pyro_contract::disk::DiskListRequest, call|
+        pyro.list_disk(&request, &call.watch).await?;
+    "workspace_disk_read": |pyro, request: pyro_contract::disk::DiskReadRequest, _call|
+        pyro.read_disk(&request).await?;
+    "workspace_disk_export": |pyro, request: pyro_contract::disk::DiskExportRequest, call|
+        pyro.export_disk(&request, &call.watch).await?;
     "setup_firecracker": |pyro, _request: Nothing, call|
         pyro.setup_firecracker(&call.watch).await?;
     "doctor": |pyro, request: DoctorRequest, _call| {

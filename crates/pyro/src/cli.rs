@@ -1,5 +1,6 @@
 //! The command line, as types.
 
+pub(crate) mod disk;
 mod file;
 
 use std::path::PathBuf;
@@ -299,6 +300,9 @@ Examples:
     /// Patches: apply them to a workspace
     #[command(subcommand)]
     Patch(PatchCommand),
+    /// Look into the disk of a stopped workspace, or take it whole
+    #[command(subcommand)]
+    Disk(disk::DiskCommand),
     /// Copy a file or tree out of a workspace
     #[command(after_help = "\
 Examples:

@@ -1,5 +1,6 @@
 //! One function for each command.
 
+mod disk;
 mod doctor;
 mod environment;
 mod exec;
@@ -76,6 +77,7 @@ pub(crate) async fn dispatch(command: Command, ui: &Ui) -> Result<u8> {
             }
             WorkspaceCommand::File(command) => file::run(&pyro, command, ui).await,
             WorkspaceCommand::Patch(command) => patch::run(&pyro, command, ui).await,
+            WorkspaceCommand::Disk(command) => disk::run(&pyro, command, ui).await,
             other => workspace::run(&pyro, other, ui).await,
         },
         Command::Supervise(_)

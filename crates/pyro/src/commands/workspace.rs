@@ -62,6 +62,7 @@ pub(super) async fn run(pyro: &Pyro, command: WorkspaceCommand, ui: &Ui) -> Resu
         | WorkspaceCommand::Diff { .. }
         | WorkspaceCommand::File(_)
         | WorkspaceCommand::Patch(_)
+        | WorkspaceCommand::Disk(_)
         | WorkspaceCommand::Export { .. } => {}
     }
     Ok(0)
