@@ -6,13 +6,17 @@
 //! [`operation::CATALOGUE`] lists the operations they must all offer.
 
 pub mod diff;
+pub mod disk;
 pub mod document;
 pub mod env_vars;
 pub mod environment;
 pub mod error;
 pub mod exec;
+pub mod file;
+pub mod journal;
 pub mod name;
 pub mod operation;
+pub mod patch;
 pub mod path;
 pub mod progress;
 pub mod sync;

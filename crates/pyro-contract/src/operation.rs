@@ -7,6 +7,9 @@ use schemars::{JsonSchema, Schema, schema_for};
 use serde::{Deserialize, Serialize};
 
 use crate::diff::{DiffRequest, WorkspaceDiff};
+use crate::disk::{
+    DiskExportRequest, DiskFile, DiskImage, DiskListRequest, DiskListing, DiskReadRequest,
+};
 use crate::environment::EnvironmentRef;
 use crate::exec::{ExecRequest, ExecResult, JournalCommand};
 use crate::name::WorkspaceRef;
@@ -245,6 +248,28 @@ operations! {
     "workspace_sync_pull", ["workspace", "sync", "pull"],
         crate::sync::SyncPullRequest => crate::sync::Synced, Destroys,
         "Bring a tree of a workspace to the host, writing what changed.";
+    "workspace_file_list", ["workspace", "file", "list"], crate::file::FileListRequest => crate::file::FileList, Reads,
+        "List files of a workspace, also by patterns and without what git ignores.";
+    "workspace_file_stat", ["workspace", "file", "stat"], crate::file::FileStatRequest => crate::file::FileStat, Reads,
+        "Show what a file of a workspace is: kind, size, mode, time, checksum.";
+    "workspace_file_read", ["workspace", "file", "read"], crate::file::FileReadRequest => crate::file::FileContent, Reads,
+        "Read a file of a workspace, or some lines or bytes of it.";
+    "workspace_file_write", ["workspace", "file", "write"], crate::file::FileWriteRequest => crate::file::FileWritten, Writes,
+        "Write a file of a workspace, whole or not at all.";
+    "workspace_file_edit", ["workspace", "file", "edit"], crate::file::FileEditRequest => crate::file::FileEdited, Writes,
+        "Replace an exact piece of text in a file of a workspace.";
+    "workspace_file_remove", ["workspace", "file", "remove"], crate::file::FileRemoveRequest => crate::file::FileRemoved, Destroys,
+        "Remove a file or directory of a workspace.";
+    "workspace_file_move", ["workspace", "file", "move"], crate::file::FileMoveRequest => crate::file::FileMoved, Writes,
+        "Move or rename a file or directory of a workspace.";
+    "workspace_patch_apply", ["workspace", "patch", "apply"], crate::patch::PatchApplyRequest => crate::patch::PatchApplied, Writes,
+        "Apply a patch to /workspace, all of it or nothing.";
+    "workspace_disk_list", ["workspace", "disk", "list"], DiskListRequest => DiskListing, Reads,
+        "List a directory of a stopped workspace's disk, without starting it.";
+    "workspace_disk_read", ["workspace", "disk", "read"], DiskReadRequest => DiskFile, Reads,
+        "Read a file of a stopped workspace's disk, without starting it.";
+    "workspace_disk_export", ["workspace", "disk", "export"], DiskExportRequest => DiskImage, Writes,
+        "Write the disk of a stopped workspace as one ext4 image.";
     "setup_firecracker", ["setup", "firecracker"], Nothing => InstalledProgram, Writes,
         "Fetch the release of Firecracker that pyro works with, verified by its digest.";
     "doctor", ["doctor"], DoctorRequest => Vec<Check>, Writes,

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use pyro_wire::v1::agent_server::Agent;
 use pyro_wire::v1::{
-    AdoptReply, AdoptRequest, ExecInput, FileChunk, FreezeRequest, PingReply, PingRequest,
-    ReadFileRequest, SetClockReply, SetClockRequest, ShutdownReply, ShutdownRequest, TreeChange,
-    TreeChanged, WriteFileInput, WriteFileReply,
+    AdoptReply, AdoptRequest, DirectoryEntries, ExecInput, FileChunk, FileStat, FreezeRequest,
+    ListDirectoryRequest, PingReply, PingRequest, ReadFileRequest, SetClockReply, SetClockRequest,
+    ShutdownReply, ShutdownRequest, StatFileRequest, TreeChange, TreeChanged, WriteFileInput,
+    WriteFileReply,
 };
 use tokio::sync::Notify;
 use tokio_stream::wrappers::ReceiverStream;
@@ -161,7 +162,25 @@ impl Agent for AgentService {
         request: Request<ReadFileRequest>,
     ) -> Result<Response<Self::ReadFileStream>, Status> {
         self.check_adopted()?;
-        Ok(Response::new(files::read(request.into_inner())))
+        Ok(Response::new(files::read::answer(request.into_inner())))
+    }
+
+    async fn stat_file(
+        &self,
+        request: Request<StatFileRequest>,
+    ) -> Result<Response<FileStat>, Status> {
+        self.check_adopted()?;
+        Ok(Response::new(files::stat::answer(request.into_inner()).await?))
+    }
+
+    type ListDirectoryStream = ReceiverStream<Result<DirectoryEntries, Status>>;
+
+    async fn list_directory(
+        &self,
+        request: Request<ListDirectoryRequest>,
+    ) -> Result<Response<Self::ListDirectoryStream>, Status> {
+        self.check_adopted()?;
+        Ok(Response::new(files::list::answer(request.into_inner())))
     }
 
     async fn write_file(

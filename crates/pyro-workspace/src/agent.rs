@@ -1,6 +1,7 @@
 //! The host's side of the conversation with the agent. All that comes back is the guest's word:
 //! it is bounded in size and time here, and only then believed.
 
+pub(crate) mod files;
 pub(crate) mod tree;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -1,6 +1,7 @@
 //! The client's side of a workspace's control socket.
 
 pub(crate) mod sync;
+pub(crate) mod files;
 pub(crate) mod tree;
 
 use std::fs::File;
@@ -21,8 +22,10 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
+use crate::caller;
 use crate::home::WorkspaceDir;
 use crate::protocol::{
     Channel, EXEC, ExecCommand, ExecReport, FREEZE, FreezeReport, HOLD, Hold, HoldReport,
@@ -55,7 +58,7 @@ pub(crate) async fn usage(dir: &WorkspaceDir) -> Result<Option<Usage>> {
 pub(crate) async fn stop(dir: &WorkspaceDir, mode: StopMode) -> Result<()> {
     let asked = async {
         let (mut sender, _connection) = handshake(dir).await?;
-        send(&mut sender, Method::POST, STOP, &mode).await.map(drop)
+        send(&mut sender, dir, Method::POST, STOP, &mode).await.map(drop)
     };
     tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(gone()))
 }
@@ -235,8 +238,12 @@ async fn open_socket(dir: &WorkspaceDir, path: &str) -> Result<Socket> {
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_FRAME))
         .max_frame_size(Some(MAX_FRAME));
-    let url = format!("ws://workspace{path}");
-    tokio_tungstenite::client_async_with_config(url, stream, Some(config))
+    let mut request =
+        format!("ws://workspace{path}").into_client_request().map_err(|_| unexpected())?;
+    if let Some(name) = named(dir) {
+        request.headers_mut().insert(caller::HEADER, name);
+    }
+    tokio_tungstenite::client_async_with_config(request, stream, Some(config))
         .await
         .map(|(socket, _)| socket)
         .map_err(lost)
@@ -257,24 +264,41 @@ async fn handshake(dir: &WorkspaceDir) -> Result<(Sender, tokio::task::JoinHandl
 
 async fn send<T: Serialize>(
     sender: &mut Sender,
+    dir: &WorkspaceDir,
     method: Method,
     path: &str,
     body: &T,
 ) -> Result<Bytes> {
+    send_for(sender, dir, method, path, body, MAX_ANSWER).await
+}
+
+/// For an answer that has at most so many bytes.
+async fn send_for<T: Serialize>(
+    sender: &mut Sender,
+    dir: &WorkspaceDir,
+    method: Method,
+    path: &str,
+    body: &T,
+    max_answer: usize,
+) -> Result<Bytes> {
     let body = serde_json::to_vec(body)
         .map_err(|error| Error::new(ErrorCode::Internal, error.to_string()))?;
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(method)
         .uri(path)
         .header(hyper::header::HOST, "workspace")
-        .header(hyper::header::CONTENT_TYPE, "application/json")
+        .header(hyper::header::CONTENT_TYPE, "application/json");
+    if let Some(name) = named(dir) {
+        request = request.header(caller::HEADER, name);
+    }
+    let request = request
         .body(Full::new(Bytes::from(body)))
         .map_err(|error| Error::new(ErrorCode::Internal, error.to_string()))?;
     let response = sender.send_request(request).await.map_err(|_| gone())?;
     if !response.status().is_success() {
         return Err(unexpected().with_cause(format!("HTTP status {}", response.status())));
     }
-    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+    let body = Limited::new(response.into_body(), max_answer).collect().await;
     Ok(body.map_err(|_| unexpected())?.to_bytes())
 }
 
@@ -285,8 +309,13 @@ async fn call<T: DeserializeOwned>(
     body: &impl Serialize,
 ) -> Result<T> {
     let (mut sender, _connection) = handshake(dir).await?;
-    let answer = send(&mut sender, method, path, body).await?;
+    let answer = send(&mut sender, dir, method, path, body).await?;
     serde_json::from_slice(&answer).map_err(|_| unexpected())
+}
+
+/// Who asks, for the journal.
+fn named(dir: &WorkspaceDir) -> Option<hyper::header::HeaderValue> {
+    dir.caller().name().and_then(|name| hyper::header::HeaderValue::from_str(name).ok())
 }
 
 /// Through the open directory: a socket's path may have only 107 bytes (unix(7)).

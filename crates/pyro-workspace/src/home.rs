@@ -18,9 +18,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pyro_contract::env_vars::{PYRO_HOME, XDG_DATA_HOME};
+use pyro_contract::journal::ClientName;
 use pyro_contract::name::WorkspaceId;
 use pyro_contract::{Error, ErrorCode, Result};
 
+use crate::caller::Caller;
 use crate::lock::Lock;
 use crate::record::not_found;
 
@@ -28,6 +30,7 @@ use crate::record::not_found;
 #[derive(Debug, Clone)]
 pub struct Home {
     root: PathBuf,
+    caller: Caller,
 }
 
 impl Home {
@@ -49,7 +52,7 @@ impl Home {
     pub fn at(root: &Path) -> Result<Self> {
         let root = std::path::absolute(root)
             .map_err(|error| Error::io(format!("cannot use {}", root.display()), &error))?;
-        let home = Self { root };
+        let home = Self { root, caller: Caller::default() };
         // The cache may be read by machines' own users; the workspaces by nobody else.
         for (dir, mode) in [(home.root.clone(), 0o755), (home.workspaces(), 0o700)] {
             fs::DirBuilder::new().recursive(true).mode(mode).create(&dir).map_err(|error| {
@@ -58,6 +61,19 @@ impl Home {
             })?;
         }
         Ok(home)
+    }
+
+    /// The same, of somebody whom the journals shall know by this name.
+    #[must_use]
+    pub fn for_client(mut self, name: Option<ClientName>) -> Self {
+        self.caller = Caller::new(name);
+        self
+    }
+
+    /// The name, if there is one.
+    #[must_use]
+    pub fn client(&self) -> Option<&ClientName> {
+        self.caller.client()
     }
 
     /// The root itself.
@@ -81,7 +97,7 @@ impl Home {
     /// The directory of one workspace.
     #[must_use]
     pub fn workspace(&self, id: &WorkspaceId) -> WorkspaceDir {
-        WorkspaceDir { path: self.workspaces().join(id.as_str()) }
+        WorkspaceDir { path: self.workspaces().join(id.as_str()), caller: self.caller.clone() }
     }
 
     /// Serialises the taking of names and the sweeping of leftovers.
@@ -111,7 +127,7 @@ impl Home {
             .mode(0o700)
             .create(&path)
             .map_err(|error| Error::io(format!("cannot create {}", path.display()), &error))?;
-        let dir = WorkspaceDir { path };
+        let dir = WorkspaceDir { path, caller: self.caller.clone() };
         let lock = dir.try_take()?.ok_or_else(|| {
             Error::new(ErrorCode::Internal, "a workspace directory just made is locked")
         })?;
@@ -137,6 +153,7 @@ impl Home {
 #[derive(Debug, Clone)]
 pub struct WorkspaceDir {
     path: PathBuf,
+    caller: Caller,
 }
 
 impl WorkspaceDir {
@@ -144,6 +161,11 @@ impl WorkspaceDir {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Who is using it.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
     }
 
     pub(crate) fn record_file(&self) -> PathBuf {

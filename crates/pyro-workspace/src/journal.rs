@@ -5,60 +5,45 @@
 //! and what lay between is counted; so a command that prints for days costs a bounded database and
 //! a bounded amount of memory.
 
+mod events;
 mod recorder;
+mod schema;
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use pyro_contract::exec::{ExecOutcome, ExecRequest, JournalCommand, OutputChunk, Stream};
+use pyro_contract::journal::EventKind;
 use pyro_contract::{Error, ErrorCode, Result};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, params};
 use tokio::sync::oneshot;
 
+use crate::caller::Caller;
+pub(crate) use events::{Which, append, events};
 pub(crate) use recorder::{Flush, Recorder};
+use schema::{connect, failed};
 
 /// Of each command's output, the beginning that is kept.
 pub(crate) const HEAD_BYTES: usize = 64 << 10;
 /// Of each command's output, the end that is kept.
 pub(crate) const TAIL_BYTES: usize = 192 << 10;
 
-/// `PRAGMA user_version`; a newer database is refused, an older one migrated.
-const VERSION: i64 = 1;
-
-const SCHEMA: &str = "
-    CREATE TABLE commands (
-        sequence      INTEGER PRIMARY KEY AUTOINCREMENT,
-        argv          TEXT NOT NULL,
-        cwd           TEXT NOT NULL,
-        user          TEXT,
-        started_at    TEXT NOT NULL,
-        outcome       TEXT,
-        error         TEXT,
-        output_bytes  INTEGER NOT NULL DEFAULT 0,
-        omitted_bytes INTEGER NOT NULL DEFAULT 0
-    ) STRICT;
-    CREATE TABLE output (
-        sequence INTEGER NOT NULL REFERENCES commands(sequence),
-        position INTEGER NOT NULL,
-        stream   INTEGER NOT NULL,
-        bytes    BLOB NOT NULL,
-        PRIMARY KEY (sequence, position)
-    ) STRICT, WITHOUT ROWID;
-";
-
 /// What the writing thread is asked to do.
 enum Write {
     Begin { command: Box<Begin>, reply: oneshot::Sender<Result<u64>> },
     Output { sequence: u64, flush: Flush },
     End { sequence: u64, ended: Ended, reply: oneshot::Sender<Result<()>> },
+    Event { kind: Box<EventKind>, client: Option<String>, reply: oneshot::Sender<Result<u64>> },
 }
 
 struct Begin {
     argv: String,
+    words: Vec<String>,
     cwd: String,
     user: Option<String>,
+    detached: bool,
+    client: Option<String>,
 }
 
 /// How a command ended, or why it did not run.
@@ -79,14 +64,8 @@ pub(crate) struct Journal {
 impl Journal {
     /// Opens the journal for writing, and closes the books of commands that a dead supervisor left.
     pub(crate) fn open(path: &Path, activity: PathBuf) -> Result<Self> {
-        let mut connection = connect(path, OpenFlags::default())?;
-        migrate(&mut connection, path)?;
-        connection
-            .execute(
-                "UPDATE commands SET error = ?1 WHERE outcome IS NULL AND error IS NULL",
-                params!["the machine ended while this command ran"],
-            )
-            .map_err(|error| failed(path, &error))?;
+        let mut connection = schema::open(path)?;
+        close_left(&connection).map_err(|error| failed(path, &error))?;
         let (writes, requests) = mpsc::sync_channel(8);
         let path = path.to_owned();
         std::thread::Builder::new()
@@ -97,12 +76,36 @@ impl Journal {
     }
 
     /// Enters a command and gives it its number.
-    pub(crate) async fn begin(&self, request: &ExecRequest, cwd: &str) -> Result<u64> {
+    pub(crate) async fn begin(
+        &self,
+        request: &ExecRequest,
+        cwd: &str,
+        caller: &Caller,
+    ) -> Result<u64> {
         let argv = serde_json::to_string(&request.argv)
             .map_err(|error| Error::new(ErrorCode::Internal, error.to_string()))?;
-        let command = Box::new(Begin { argv, cwd: cwd.to_owned(), user: request.user.clone() });
+        let command = Box::new(Begin {
+            argv,
+            words: request.argv.clone(),
+            cwd: cwd.to_owned(),
+            user: request.user.clone(),
+            detached: request.detach,
+            client: caller.name().map(str::to_owned),
+        });
         let (reply, answer) = oneshot::channel();
         self.send(Write::Begin { command, reply }).await?;
+        self.touch();
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Enters something that happened, and gives it its number; when this returns it is in the
+    /// database.
+    ///
+    /// Commands enter theirs by [`Self::begin`] and [`Self::end`].
+    pub(crate) async fn record(&self, kind: EventKind, caller: &Caller) -> Result<u64> {
+        let (reply, answer) = oneshot::channel();
+        let client = caller.name().map(str::to_owned);
+        self.send(Write::Event { kind: Box::new(kind), client, reply }).await?;
         self.touch();
         answer.await.map_err(|_| gone())?
     }
@@ -220,7 +223,11 @@ fn write_all(connection: &mut Connection, path: &Path, requests: &mpsc::Receiver
     while let Ok(write) = requests.recv() {
         match write {
             Write::Begin { command, reply } => {
-                let _ = reply.send(begin(connection, &command).map_err(|e| failed(path, &e)));
+                let _ = reply.send(begin(connection, *command).map_err(|e| failed(path, &e)));
+            }
+            Write::Event { kind, client, reply } => {
+                let entered = events::insert(connection, &kind, client.as_deref());
+                let _ = reply.send(entered.map_err(|e| failed(path, &e)));
             }
             Write::Output { sequence, flush } => {
                 // Output that cannot be kept must not end the command; the entry stays shorter.
@@ -235,12 +242,22 @@ fn write_all(connection: &mut Connection, path: &Path, requests: &mpsc::Receiver
     }
 }
 
-fn begin(connection: &Connection, command: &Begin) -> rusqlite::Result<u64> {
-    connection.execute(
-        "INSERT INTO commands (argv, cwd, user, started_at) VALUES (?1, ?2, ?3, ?4)",
-        params![command.argv, command.cwd, command.user, Timestamp::now().to_string()],
-    )?;
-    Ok(connection.last_insert_rowid().cast_unsigned())
+fn begin(connection: &mut Connection, command: Begin) -> rusqlite::Result<u64> {
+    let transaction = connection.transaction()?;
+    let sequence = {
+        let mut insert = transaction.prepare_cached(
+            "INSERT INTO commands (argv, cwd, user, started_at, client, detached)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?;
+        let Begin { argv, cwd, user, detached, client, .. } = &command;
+        insert.execute(params![argv, cwd, user, Timestamp::now().to_string(), client, detached])?;
+        transaction.last_insert_rowid().cast_unsigned()
+    };
+    let Begin { words, detached, client, .. } = command;
+    let kind = EventKind::CommandStarted { sequence, argv: words, detached };
+    events::insert(&transaction, &kind, client.as_deref())?;
+    transaction.commit()?;
+    Ok(sequence)
 }
 
 fn output(connection: &mut Connection, sequence: u64, flush: &Flush) -> rusqlite::Result<()> {
@@ -265,68 +282,39 @@ fn output(connection: &mut Connection, sequence: u64, flush: &Flush) -> rusqlite
     transaction.commit()
 }
 
-fn end(connection: &Connection, sequence: u64, ended: &Ended) -> rusqlite::Result<()> {
+fn end(connection: &mut Connection, sequence: u64, ended: &Ended) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    close(&transaction, sequence, ended)?;
+    transaction.commit()
+}
+
+fn close(connection: &Connection, sequence: u64, ended: &Ended) -> rusqlite::Result<()> {
     let (outcome, error) = match ended {
-        Ended::Ran(outcome) => (serde_json::to_string(outcome).ok(), None),
+        Ended::Ran(outcome) => (Some(outcome), None),
         Ended::Lost(why) => (None, Some(why.as_str())),
     };
+    let text = outcome.and_then(|outcome| serde_json::to_string(outcome).ok());
     connection
-        .execute(
-            "UPDATE commands SET outcome = ?2, error = ?3 WHERE sequence = ?1",
-            params![sequence.cast_signed(), outcome, error],
-        )
-        .map(drop)
-}
-
-fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
-    let connection =
-        Connection::open_with_flags(path, flags).map_err(|error| failed(path, &error))?;
-    connection.busy_timeout(Duration::from_secs(5)).map_err(|error| failed(path, &error))?;
-    Ok(connection)
-}
-
-fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
-    let wrap = |error: rusqlite::Error| failed(path, &error);
-    let mode: Option<String> = connection
-        .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
-        .optional()
-        .map_err(wrap)?;
-    tracing::debug!(?mode, "journal mode");
-    connection.pragma_update(None, "synchronous", "NORMAL").map_err(wrap)?;
-    let found: i64 =
-        connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(wrap)?;
-    match found {
-        0 => {
-            let transaction = connection.transaction().map_err(wrap)?;
-            transaction.execute_batch(SCHEMA).map_err(wrap)?;
-            transaction.pragma_update(None, "user_version", VERSION).map_err(wrap)?;
-            transaction.commit().map_err(wrap)
-        }
-        VERSION => Ok(()),
-        newer => Err(Error::new(
-            ErrorCode::Unsupported,
-            format!("{} was written by a newer pyro (version {newer})", path.display()),
-        )
-        .with_hint("use that newer pyro for this workspace")),
-    }
-}
-
-fn failed(path: &Path, error: &rusqlite::Error) -> Error {
-    use rusqlite::ErrorCode as Sqlite;
-    let (code, hint) = match error.sqlite_error_code() {
-        Some(Sqlite::DiskFull) => (ErrorCode::NoSpace, "free some space where PYRO_HOME lies"),
-        Some(Sqlite::DatabaseCorrupt | Sqlite::NotADatabase) => (
-            ErrorCode::Damaged,
-            "move the journal away; the workspace itself is untouched and starts a new one",
-        ),
-        Some(Sqlite::DatabaseBusy | Sqlite::DatabaseLocked) => {
-            (ErrorCode::Busy, "another process holds the journal; try again")
-        }
-        _ => (ErrorCode::Io, "check the file's owner, mode and disk"),
+        .prepare_cached("UPDATE commands SET outcome = ?2, error = ?3 WHERE sequence = ?1")?
+        .execute(params![sequence.cast_signed(), text, error])?;
+    let kind = EventKind::CommandEnded {
+        outcome: outcome.cloned(),
+        sequence,
+        error: error.map(str::to_owned),
     };
-    Error::new(code, format!("cannot use the journal {}", path.display()))
-        .with_cause(error.to_string())
-        .with_hint(hint)
+    events::insert(connection, &kind, None).map(drop)
+}
+
+/// Closes the books of commands that a dead supervisor left.
+fn close_left(connection: &Connection) -> rusqlite::Result<()> {
+    let mut select = connection
+        .prepare("SELECT sequence FROM commands WHERE outcome IS NULL AND error IS NULL")?;
+    let left = select.query_map([], |row| row.get::<_, i64>(0))?;
+    let lost = Ended::Lost("the machine ended while this command ran".into());
+    for sequence in left.collect::<rusqlite::Result<Vec<_>>>()? {
+        close(connection, sequence.cast_unsigned(), &lost)?;
+    }
+    Ok(())
 }
 
 fn gone() -> Error {
@@ -348,13 +336,84 @@ mod tests {
         }
     }
 
+    async fn begin<const N: usize>(journal: &Journal, argv: [&str; N]) -> Result<u64> {
+        let caller = Caller::new(pyro_contract::journal::ClientName::new("test"));
+        journal.begin(&ExecRequest::new(argv), "/workspace", &caller).await
+    }
+
+    #[tokio::test]
+    async fn events_are_numbered_and_say_who_asked() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("journal.db");
+        let journal = Journal::open(&path, temp.path().join("activity")).unwrap();
+        journal.record(EventKind::Started, &Caller::default()).await.unwrap();
+        let sequence = begin(&journal, ["true"]).await.unwrap();
+        journal.end(sequence, Ended::Ran(outcome(sequence))).await.unwrap();
+        drop(journal);
+        append(&path, &EventKind::Paused, &Caller::default()).unwrap();
+        let all = events(&path, Which::default()).unwrap();
+        let seen: Vec<_> = all
+            .iter()
+            .map(|event| (event.id, event.kind.as_str(), event.client.as_deref()))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (1, "started", None),
+                (2, "command_started", Some("test")),
+                (3, "command_ended", None),
+                (4, "paused", None)
+            ]
+        );
+        let later = events(&path, Which { after: 2, tail: Some(1), since: None }).unwrap();
+        assert_eq!(later, all[3..]);
+        let never = Which { since: Some(Timestamp::MAX), ..Which::default() };
+        assert_eq!(events(&path, never).unwrap(), []);
+    }
+
+    /// As the first version left it: a command that ended and one that did not.
+    const OLD: &str = include_str!("journal/fixtures/version-1.sql");
+
+    #[tokio::test]
+    async fn a_journal_of_the_first_version_is_read_and_then_migrated() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("journal.db");
+        Connection::open(&path).unwrap().execute_batch(OLD).unwrap();
+        let check = |commands: Vec<JournalCommand>| {
+            assert_eq!(commands[0].argv, ["echo", "old"]);
+            assert_eq!(commands[0].output[0].text, "old\n");
+            assert_eq!(commands[0].outcome.as_ref().unwrap().exit_code, Some(0));
+            assert_eq!(commands[1].argv, ["sleep", "100"]);
+            commands
+        };
+        assert_eq!(check(read(&path, None).unwrap())[1].error, None);
+        assert_eq!(events(&path, Which::default()).unwrap(), []);
+        let journal = Journal::open(&path, temp.path().join("activity")).unwrap();
+        assert!(check(read(&path, None).unwrap())[1].error.is_some());
+        assert_eq!(begin(&journal, ["true"]).await.unwrap(), 3);
+        let kinds: Vec<_> = events(&path, Which::default()).unwrap();
+        let kinds: Vec<_> = kinds.iter().map(|event| event.kind.as_str()).collect();
+        assert_eq!(kinds, ["command_ended", "command_started"]);
+        drop(journal);
+        Journal::open(&path, temp.path().join("activity")).unwrap();
+    }
+
+    #[test]
+    fn a_journal_of_a_newer_pyro_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("journal.db");
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        let error = Journal::open(&path, temp.path().join("activity")).err().unwrap();
+        assert_eq!(error.code, ErrorCode::Unsupported);
+    }
+
     #[tokio::test]
     async fn commands_are_kept_in_order_with_their_output() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("journal.db");
         let journal = Journal::open(&path, temp.path().join("activity")).unwrap();
         for argv in [["echo", "a"], ["echo", "b"]] {
-            let sequence = journal.begin(&ExecRequest::new(argv), "/workspace").await.unwrap();
+            let sequence = begin(&journal, argv).await.unwrap();
             let mut recorder = Recorder::default();
             // A character split over two reads.
             recorder.push(Stream::Stdout, &"ü".as_bytes()[..1]);
@@ -376,7 +435,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("journal.db");
         let journal = Journal::open(&path, temp.path().join("activity")).unwrap();
-        let sequence = journal.begin(&ExecRequest::new(["yes"]), "/workspace").await.unwrap();
+        let sequence = begin(&journal, ["yes"]).await.unwrap();
         let mut recorder = Recorder::default();
         let mut total = 0u64;
         for round in 0..2000u32 {
@@ -402,7 +461,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("journal.db");
         let journal = Journal::open(&path, temp.path().join("activity")).unwrap();
-        journal.begin(&ExecRequest::new(["sleep"]), "/workspace").await.unwrap();
+        begin(&journal, ["sleep"]).await.unwrap();
         drop(journal);
         let _again = Journal::open(&path, temp.path().join("activity")).unwrap();
         assert!(read(&path, None).unwrap()[0].error.is_some());

@@ -9,9 +9,11 @@
 //! Nothing here knows which door is asking, or which engine runs the machine.
 
 mod agent;
+mod caller;
 mod client;
 pub mod doctor;
 mod engines;
+mod files;
 mod home;
 mod journal;
 mod lock;
@@ -34,6 +36,7 @@ mod watch;
 pub use client::{ExecEvent, ExecInput, ExecOutput, ExecSession};
 pub use home::Home;
 pub use perform::{Call, Collected};
+pub use pyro::files::{FilePart, WriteOptions};
 pub use pyro::{Ephemeral, Listing, Pyro};
 pub use review::{Detail, ExportTarget, Review};
 pub use settings::{Programs, Settings, Templates};

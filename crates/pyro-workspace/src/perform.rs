@@ -166,6 +166,28 @@ table! {
         pyro.sync_push(&request, &call.watch).await?;
     "workspace_sync_pull": |pyro, request: pyro_contract::sync::SyncPullRequest, call|
         pyro.sync_pull(&request, &call.watch).await?;
+    "workspace_file_list": |pyro, request: pyro_contract::file::FileListRequest, _call|
+        pyro.list_files(&request).await?;
+    "workspace_file_stat": |pyro, request: pyro_contract::file::FileStatRequest, _call|
+        pyro.stat_file(&request).await?;
+    "workspace_file_read": |pyro, request: pyro_contract::file::FileReadRequest, _call|
+        pyro.read_file(&request).await?;
+    "workspace_file_write": |pyro, request: pyro_contract::file::FileWriteRequest, _call|
+        pyro.write_file(&request).await?;
+    "workspace_file_edit": |pyro, request: pyro_contract::file::FileEditRequest, _call|
+        pyro.edit_file(&request).await?;
+    "workspace_file_remove": |pyro, request: pyro_contract::file::FileRemoveRequest, _call|
+        pyro.remove_file(&request).await?;
+    "workspace_file_move": |pyro, request: pyro_contract::file::FileMoveRequest, _call|
+        pyro.move_file(&request).await?;
+    "workspace_patch_apply": |pyro, request: pyro_contract::patch::PatchApplyRequest, _call|
+        pyro.apply_patch(&request).await?;
+    "workspace_disk_list": |pyro, request: pyro_contract::disk::DiskListRequest, call|
+        pyro.list_disk(&request, &call.watch).await?;
+    "workspace_disk_read": |pyro, request: pyro_contract::disk::DiskReadRequest, _call|
+        pyro.read_disk(&request).await?;
+    "workspace_disk_export": |pyro, request: pyro_contract::disk::DiskExportRequest, call|
+        pyro.export_disk(&request, &call.watch).await?;
     "setup_firecracker": |pyro, _request: Nothing, call|
         pyro.setup_firecracker(&call.watch).await?;
     "doctor": |pyro, request: DoctorRequest, _call| {

@@ -5,7 +5,9 @@
 //! bytes behind one byte that names the channel (as Kubernetes' exec protocol does).
 
 use pyro_contract::Error;
+use pyro_contract::diff::FileKind;
 use pyro_contract::exec::{ExecOutcome, ExecRequest, Stream};
+use pyro_contract::file::{FileEntry, LineRange, Sha256};
 use pyro_contract::path::BytePath;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +17,7 @@ pub(crate) const STOP: &str = "/v1/stop";
 pub(crate) const HOLD: &str = "/v1/hold";
 pub(crate) const EXEC: &str = "/v1/exec";
 pub(crate) const FREEZE: &str = "/v1/freeze";
+pub(crate) const FILES: &str = "/v1/files";
 pub(crate) const TREE: &str = "/v1/tree";
 pub(crate) const SYNC: &str = "/v1/sync";
 
@@ -135,7 +138,8 @@ pub(crate) enum Birth {
 pub(crate) const KEEP: &[u8] = b"keep\n";
 
 /// What a client says first on the socket of a transaction. Then come binary frames, each a change as
-/// the agent takes it; the last one commits.
+/// the agent takes it; the last one commits. A text frame before that is the event that is to stand in
+/// the journal once it has happened.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct TreeStart {
     /// Absolute; paths of changes are relative to it.
@@ -191,4 +195,90 @@ pub(crate) enum SyncReport {
     /// It is the client's turn.
     Ready,
     Failed(Error),
+}
+
+/// What a client asks about files. Paths are absolute.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum FilesRequest {
+    Stat(StatQuery),
+    Read(ReadQuery),
+    List(ListQuery),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StatQuery {
+    pub(crate) path: BytePath,
+    pub(crate) follow: bool,
+    pub(crate) may_be_absent: bool,
+    /// Find the checksum of a file that has no more bytes.
+    pub(crate) examine_up_to: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ReadQuery {
+    pub(crate) path: BytePath,
+    pub(crate) offset: u64,
+    pub(crate) lines: Option<LineRange>,
+    pub(crate) max_bytes: u64,
+    pub(crate) examine_up_to: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ListQuery {
+    pub(crate) path: BytePath,
+    /// Nothing outside of `/workspace`, wherever links lead.
+    pub(crate) confined: bool,
+    pub(crate) recursive: bool,
+    pub(crate) glob: Vec<String>,
+    pub(crate) gitignore: bool,
+    pub(crate) limit: u32,
+    /// Only what comes after this path, which is relative to the listed directory.
+    pub(crate) after: Option<BytePath>,
+}
+
+/// The answer.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum FilesReport {
+    Stat(Found),
+    Content(Content),
+    List(Listed),
+    Failed(Error),
+}
+
+/// What is at a path.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Found {
+    /// Absent if nothing is there.
+    pub(crate) kind: Option<FileKind>,
+    pub(crate) size: u64,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) mtime_ns: i64,
+    pub(crate) target: Option<BytePath>,
+    /// Absolute, links resolved.
+    pub(crate) resolved: BytePath,
+    /// If nothing is there: the nearest directory above that is.
+    pub(crate) existing: BytePath,
+    pub(crate) sha256: Option<Sha256>,
+    pub(crate) lines: Option<u64>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Content {
+    pub(crate) of: Found,
+    pub(crate) offset: u64,
+    /// In base64.
+    pub(crate) data: String,
+    /// There is more of what was asked for.
+    pub(crate) more: bool,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Listed {
+    pub(crate) entries: Vec<FileEntry>,
+    /// If there is more: what the next list is to come after.
+    pub(crate) next: Option<BytePath>,
 }

@@ -2,8 +2,12 @@
 
 mod birth;
 mod create;
+mod disk;
 mod environments;
+pub(crate) mod files;
+mod journal;
 mod keeper;
+mod patch;
 mod prepare;
 
 use std::path::PathBuf;
@@ -12,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use pyro_contract::exec::{ExecRequest, JournalCommand};
+use pyro_contract::journal::ClientName;
 use pyro_contract::name::{WorkspaceId, WorkspaceRef};
 use pyro_contract::operation::InstalledProgram;
 use pyro_contract::workspace::{Deleted, WorkspaceState, WorkspaceStatus};
@@ -27,7 +32,7 @@ use crate::record::{Record, not_found, paused};
 use crate::review::Review;
 use crate::settings::Settings;
 use crate::watch::Watch;
-use crate::{journal, reconcile, setup};
+use crate::{journal as books, reconcile, setup};
 
 pub use create::Ephemeral;
 
@@ -94,6 +99,13 @@ impl Pyro {
         let store = Arc::new(Store::open(home.root())?);
         let settings = settings.with_installed(&home);
         Ok(Self { home, store, settings: Arc::new(settings), supervisor })
+    }
+
+    /// The same, of somebody whom the journals shall know by this name.
+    #[must_use]
+    pub fn for_client(mut self, name: Option<ClientName>) -> Self {
+        self.home = self.home.for_client(name);
+        self
     }
 
     /// What holds where a request says nothing.
@@ -263,7 +275,7 @@ impl Pyro {
         tail: Option<u32>,
     ) -> Result<Vec<JournalCommand>> {
         let (dir, _) = self.find(workspace).await?;
-        blocking(move || journal::read(&dir.journal_file(), tail)).await
+        blocking(move || books::read(&dir.journal_file(), tail)).await
     }
 
     /// Holds a workspace still and opens what it wrote, for diffs and exports.

@@ -6,10 +6,13 @@
 use std::fs;
 use std::time::Duration;
 
+use pyro_contract::journal::EventKind;
 use pyro_contract::workspace::WorkspaceState;
 use pyro_contract::{Error, ErrorCode, Result};
 
+use crate::caller::Caller;
 use crate::home::WorkspaceDir;
+use crate::journal;
 use crate::lock::Lock;
 use crate::record::Record;
 
@@ -62,6 +65,13 @@ pub(crate) fn settle(dir: &WorkspaceDir, _held: &Lock) -> Result<Option<Record>>
                 Error::new(ErrorCode::MachineFailed, "its supervisor ended unexpectedly")
                     .with_hint("its disk is kept: `pyro workspace start` starts it again"),
             );
+            if let Some(error) = record.error.clone() {
+                let kind = EventKind::Failed { error };
+                if let Err(error) = journal::append(&dir.journal_file(), &kind, &Caller::default())
+                {
+                    tracing::warn!(%error, "a failure could not be entered in the journal");
+                }
+            }
             match record.save(dir) {
                 // Whoever asks is told the truth; it is written down once there is space.
                 Err(error) if error.code == ErrorCode::NoSpace => {

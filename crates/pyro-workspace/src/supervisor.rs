@@ -6,6 +6,7 @@
 //! the machine dead, and the next client settles the record (`reconcile.rs`).
 
 mod exec;
+mod files;
 mod hold;
 mod lifeline;
 mod newborn;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use pyro_contract::journal::{ClientName, EventKind, StopReason};
 use pyro_contract::name::WorkspaceId;
 use pyro_contract::workspace::WorkspaceState;
 use pyro_contract::{Error, ErrorCode, Result};
@@ -30,9 +32,10 @@ use pyro_engine::{Exit, Image, Machine, MachineSpec};
 use tokio::sync::{RwLock, watch};
 
 use crate::agent::Agent;
+use crate::caller::Caller;
 use crate::engines;
 use crate::home::{Home, WorkspaceDir};
-use crate::journal::Journal;
+use crate::journal::{self, Journal};
 use crate::lock::Lock;
 use crate::protocol::{Birth, StopMode};
 use crate::record::{ProcessId, Record, Run};
@@ -64,6 +67,8 @@ pub struct Orders {
     pub boot: Boot,
     /// The settings of whoever started it.
     pub settings: Settings,
+    /// What he calls himself.
+    pub client: Option<ClientName>,
 }
 
 /// What a machine boots from.
@@ -93,7 +98,7 @@ pub struct Frozen {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Ending {
     /// Somebody asked.
-    Asked(StopMode),
+    Asked(StopMode, Caller),
     /// Its time is up.
     TimeToLive,
     /// The client of an ephemeral workspace is gone.
@@ -123,6 +128,15 @@ struct Shared {
     obituary: watch::Sender<Option<Error>>,
 }
 
+impl Shared {
+    /// Enters something that has happened in the journal. That it cannot be entered undoes nothing.
+    async fn note(&self, kind: EventKind, caller: &Caller) {
+        if let Err(error) = self.journal.record(kind, caller).await {
+            tracing::warn!(%error, "an event could not be entered in the journal");
+        }
+    }
+}
+
 /// Where the first reason to end is kept.
 type Endings = watch::Sender<Option<Ending>>;
 
@@ -135,7 +149,8 @@ pub async fn supervise(orders: Orders) -> Result<()> {
 
 /// The same, for a workspace whose machine may be there already.
 async fn own(orders: Orders, warm: Option<Newborn>) -> Result<()> {
-    let Orders { home, id, lock, ephemeral, boot, settings } = orders;
+    let Orders { home, id, lock, ephemeral, boot, settings, client } = orders;
+    let home = home.for_client(client);
     let lock = Lock::inherited(lock)?;
     let dir = home.workspace(&id);
     let mut record = Record::load(&dir)?;
@@ -160,6 +175,14 @@ async fn own(orders: Orders, warm: Option<Newborn>) -> Result<()> {
             return Err(error);
         }
     };
+    if born {
+        let created = EventKind::Created {
+            environment: record.environment.to_string(),
+            engine: record.engine.to_string(),
+        };
+        shared.note(created, dir.caller()).await;
+    }
+    shared.note(EventKind::Started, dir.caller()).await;
     say(&Birth::Ready);
 
     let machine = Arc::clone(&shared.machine);
@@ -179,7 +202,7 @@ async fn own(orders: Orders, warm: Option<Newborn>) -> Result<()> {
         }
     };
     tracing::info!(?ending, "the run ends");
-    let discard = ephemeral || ending == Ending::Asked(StopMode::Discard);
+    let discard = ephemeral || matches!(ending, Ending::Asked(StopMode::Discard, _));
     let unwanted = lifeline.unwanted(&ending);
     finish(&dir, &mut record, &shared, machine.as_ref(), ending, discard || unwanted).await?;
     let _ = fs::remove_file(dir.socket_file());
@@ -314,6 +337,12 @@ async fn finish(
     let was_held = record.state == WorkspaceState::Paused;
     record.state = WorkspaceState::Stopped;
     record.error = None;
+    let (reason, caller) = match &ending {
+        Ending::Asked(_, caller) => (StopReason::Asked, caller.clone()),
+        Ending::TimeToLive => (StopReason::TimeToLive, Caller::default()),
+        Ending::Orphaned => (StopReason::Orphaned, Caller::default()),
+        Ending::Machine(_) => (StopReason::PoweredOff, Caller::default()),
+    };
     match ending {
         Ending::Machine(Exit::PoweredOff) => {}
         Ending::Machine(exit @ Exit::Died(_)) => {
@@ -322,15 +351,15 @@ async fn finish(
             record.state = WorkspaceState::Failed;
             record.error = Some(error);
         }
-        Ending::Asked(_) | Ending::Orphaned if discard => machine.kill(STOP_PATIENCE).await,
-        Ending::Asked(_) | Ending::Orphaned | Ending::TimeToLive => {
+        Ending::Asked(..) | Ending::Orphaned if discard => machine.kill(STOP_PATIENCE).await,
+        Ending::Asked(..) | Ending::Orphaned | Ending::TimeToLive => {
             if was_held && let Err(error) = machine.resume().await {
                 tracing::warn!(%error, "a machine held still does not go on");
             }
             if let Err(error) = power_off(shared, machine).await {
                 record.error = Some(error);
             }
-            if ending == Ending::TimeToLive {
+            if reason == StopReason::TimeToLive {
                 record.error.get_or_insert_with(|| {
                     Error::new(ErrorCode::Timeout, "its time to live ran out").with_hint(format!(
                         "`pyro workspace start {}` gives it as much again",
@@ -344,6 +373,11 @@ async fn finish(
     record.save(dir)?;
     // Every session now learns how its command ended, and passes that on.
     let _ = tokio::time::timeout(LAST_WORDS, shared.sessions.write()).await;
+    let kind = match (record.state, &record.error) {
+        (WorkspaceState::Failed, Some(error)) => EventKind::Failed { error: error.clone() },
+        (_, error) => EventKind::Stopped { reason, error: error.clone() },
+    };
+    shared.note(kind, &caller).await;
     Ok(())
 }
 
@@ -385,6 +419,12 @@ fn settle_failed_start(
             _ => (WorkspaceState::Failed, Some(error.clone())),
         };
         record.run = None;
+        if let Some(error) = &record.error {
+            let kind = EventKind::Failed { error: error.clone() };
+            if let Err(error) = journal::append(&dir.journal_file(), &kind, dir.caller()) {
+                tracing::warn!(%error, "the failed start could not be entered in the journal");
+            }
+        }
         record.save(dir)
     };
     if let Err(error) = settled {

@@ -22,8 +22,12 @@ mod verdicts;
 use std::sync::Arc;
 
 use pyro_contract::Result;
+use pyro_contract::journal::EventKind;
 use pyro_contract::sync::{SyncPullRequest, SyncPushRequest, Synced};
 
+use crate::client::sync::SyncSession;
+use crate::home::WorkspaceDir;
+use crate::journal;
 use crate::pyro::{Pyro, blocking, ready};
 use crate::watch::Watch;
 
@@ -66,6 +70,7 @@ impl Pyro {
     /// says `force`.
     pub async fn sync_pull(&self, request: &SyncPullRequest, watch: &Watch) -> Result<Synced> {
         let (dir, _) = self.find(&request.workspace).await?;
+        let (journaled, asked) = (dir.clone(), request.clone());
         let review = self.review(&request.workspace).await?;
         let (home, request, seen) = (self.home().clone(), request.clone(), watch.clone());
         let prepared = blocking(move || {
@@ -77,6 +82,38 @@ impl Pyro {
         // The workspace goes on; what was read of it is only used if it stood still until now.
         review.release().await?;
         let seen = watch.clone();
-        blocking(move || pull.commit(&seen)).await
+        let synced = blocking(move || pull.commit(&seen)).await?;
+        if !synced.dry_run && !synced.is_nothing() {
+            self.note_pull(&journaled, pulled(&asked, &synced)).await;
+        }
+        Ok(synced)
+    }
+
+    /// The host's files are what they are: a journal that cannot be written to is no failure of that.
+    async fn note_pull(&self, dir: &WorkspaceDir, event: EventKind) {
+        let running = async { SyncSession::open(dir, || ()).await?.note(&event).await };
+        if running.await.is_ok() {
+            return;
+        }
+        let (dir, caller) = (dir.clone(), dir.caller().clone());
+        let noted = blocking(move || match dir.try_take()? {
+            Some(_lock) => journal::append(&dir.journal_file(), &event, &caller),
+            None => Ok(()),
+        });
+        if let Err(error) = noted.await {
+            tracing::debug!(%error, "a pull could not be entered in the journal");
+        }
+    }
+}
+
+fn pulled(request: &SyncPullRequest, synced: &Synced) -> EventKind {
+    let dest = std::path::Path::new(&request.dest);
+    let dest = std::path::absolute(dest).unwrap_or_else(|_| dest.to_owned());
+    EventKind::SyncPulled {
+        source: request.path.clone(),
+        destination: dest.to_string_lossy().into_owned(),
+        written: synced.sent + synced.made + synced.modes,
+        removed: synced.removed,
+        bytes: synced.bytes,
     }
 }

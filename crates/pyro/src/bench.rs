@@ -5,6 +5,7 @@
 mod engines;
 mod peers;
 mod report;
+mod sync;
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,8 @@
 //! The command line, as types.
 
 mod sync;
+pub(crate) mod disk;
+mod file;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -13,6 +15,7 @@ use pyro_contract::name::{EnvVar, Label, WorkspaceId, WorkspaceName, WorkspaceRe
 use pyro_contract::workspace::{EngineChoice, EngineKind, ShapeRequest};
 
 pub(crate) use sync::{PullArgs, PushArgs, SyncCommand};
+pub(crate) use file::{FileCommand, PatchCommand};
 
 /// A computer of its own for a coding agent: a persistent, isolated Linux workspace.
 #[derive(Debug, Parser)]
@@ -296,6 +299,15 @@ Examples:
     /// Bring a tree of the host into a workspace, or one of a workspace to the host
     #[command(subcommand)]
     Sync(SyncCommand),
+    /// Files of a workspace: list, look at, read, write, edit, remove, move
+    #[command(subcommand)]
+    File(FileCommand),
+    /// Patches: apply them to a workspace
+    #[command(subcommand)]
+    Patch(PatchCommand),
+    /// Look into the disk of a stopped workspace, or take it whole
+    #[command(subcommand)]
+    Disk(disk::DiskCommand),
     /// Copy a file or tree out of a workspace
     #[command(after_help = "\
 Examples:
@@ -489,6 +501,8 @@ pub(crate) struct SuperviseArgs {
     pub(crate) settings: String,
     #[arg(long)]
     pub(crate) ephemeral: bool,
+    #[arg(long)]
+    pub(crate) client: Option<String>,
 }
 
 /// Parses a value of the contract; what is wrong is said together with what to do.

@@ -1,8 +1,11 @@
 //! One function for each command.
 
+mod disk;
 mod doctor;
 mod environment;
 mod exec;
+mod file;
+mod patch;
 mod prepare;
 mod review;
 mod setup;
@@ -14,6 +17,7 @@ use std::path::PathBuf;
 
 use clap::CommandFactory as _;
 use pyro_contract::diff::DiffRequest;
+use pyro_contract::journal::ClientName;
 use pyro_contract::{Error, Result};
 use pyro_workspace::Pyro;
 
@@ -42,7 +46,7 @@ pub(crate) async fn dispatch(command: Command, ui: &Ui) -> Result<u8> {
         Command::Contract => return write_stdout(reference::markdown().as_bytes()).map(|()| 0),
         _ => {}
     }
-    let pyro = Pyro::from_environment(own_program()?)?;
+    let pyro = Pyro::from_environment(own_program()?)?.for_client(ClientName::new("cli"));
     match command {
         Command::Run(args) => exec::run_once(&pyro, *args, ui).await,
         Command::Prepare(args) => prepare::run(&pyro, args, ui).await,
@@ -73,6 +77,9 @@ pub(crate) async fn dispatch(command: Command, ui: &Ui) -> Result<u8> {
                 review::export(&pyro, &workspace, path, output, force, ui).await
             }
             WorkspaceCommand::Sync(command) => sync::run(&pyro, command, ui).await,
+            WorkspaceCommand::File(command) => file::run(&pyro, command, ui).await,
+            WorkspaceCommand::Patch(command) => patch::run(&pyro, command, ui).await,
+            WorkspaceCommand::Disk(command) => disk::run(&pyro, command, ui).await,
             other => workspace::run(&pyro, other, ui).await,
         },
         Command::Supervise(_)

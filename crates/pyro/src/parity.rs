@@ -16,10 +16,14 @@ const OTHERWISE: &[(&str, &[&str])] = &[
     ("stdin", &[]),
     // An argument of the operating system holds any bytes.
     ("path_base64", &[]),
+    ("from_base64", &[]),
+    ("to_base64", &[]),
+    ("patch_base64", &["patch_file"]),
 ];
 
 /// Arguments about how a result is shown or where it goes, which other doors leave to the caller.
-const SHOWING: &[&str] = &["id_only", "stat", "name_only", "nul", "output", WATCH];
+const SHOWING: &[&str] =
+    &["id_only", "stat", "name_only", "nul", "output", "content_only", WATCH];
 
 /// An operation ends with its result; who wants to keep pushing repeats it.
 const WATCH: &str = "watch";

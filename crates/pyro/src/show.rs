@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use pyro_contract::diff::FileKind;
 use pyro_contract::exec::{JournalCommand, Stream};
+use pyro_contract::file::{FileEntry, FileStat};
 use pyro_contract::operation::{Check, CheckStatus};
 use pyro_contract::workspace::{Seed, WorkspaceStatus};
 
@@ -45,6 +47,71 @@ pub(crate) fn workspaces(list: &[WorkspaceStatus]) -> String {
         })
         .collect();
     table(&["ID", "NAME", "STATE", "ENVIRONMENT", "DISK", "ACTIVE"], &rows)
+}
+
+/// One line each: mode, size, time, path, and where a link leads.
+pub(crate) fn files(entries: &[FileEntry]) -> String {
+    let mut text = String::new();
+    for entry in entries {
+        let time = entry.modified_at.strftime("%Y-%m-%d %H:%M");
+        let size = match entry.kind {
+            FileKind::File => bytes(entry.size),
+            _ => "-".to_owned(),
+        };
+        let _ = write!(
+            text,
+            "{}{:<4} {size:>9}  {time}  {}",
+            letter(entry.kind),
+            entry.mode.to_string(),
+            entry.path
+        );
+        if let Some(target) = &entry.target {
+            let _ = write!(text, " -> {target}");
+        } else if entry.kind == FileKind::Directory {
+            text.push('/');
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// As in ls(1).
+fn letter(kind: FileKind) -> char {
+    match kind {
+        FileKind::File => '-',
+        FileKind::Directory => 'd',
+        FileKind::Symlink => 'l',
+        FileKind::CharDevice => 'c',
+        FileKind::BlockDevice => 'b',
+        FileKind::Fifo => 'p',
+        FileKind::Socket => 's',
+    }
+}
+
+pub(crate) fn file(stat: &FileStat) -> String {
+    let kind = match stat.kind {
+        FileKind::File => "file",
+        FileKind::Directory => "directory",
+        FileKind::Symlink => "symbolic link",
+        FileKind::CharDevice => "character device",
+        FileKind::BlockDevice => "block device",
+        FileKind::Fifo => "fifo",
+        FileKind::Socket => "socket",
+    };
+    let mut rows = vec![("path", stat.path.to_string()), ("type", kind.to_owned())];
+    if let Some(target) = &stat.target {
+        rows.push(("target", target.to_string()));
+    }
+    if stat.kind == FileKind::File {
+        rows.push(("size", stat.size.to_string()));
+    }
+    rows.push(("mode", stat.mode.to_string()));
+    rows.push(("owner", format!("{}:{}", stat.uid, stat.gid)));
+    rows.push(("modified", stat.modified_at.to_string()));
+    if let Some(sum) = &stat.sha256 {
+        rows.push(("sha256", sum.clone()));
+    }
+    rows.iter().map(|(name, value)| format!("{name:<9} {value}\n")).collect()
 }
 
 pub(crate) fn workspace(status: &WorkspaceStatus) -> String {
@@ -180,7 +247,7 @@ fn shell_words(words: &[String]) -> String {
 }
 
 /// Text of the guest's that cannot drive the terminal.
-fn harmless(text: &str) -> String {
+pub(crate) fn harmless(text: &str) -> String {
     let escape = |c: char| {
         if c.is_control() && c != '\t' { c.escape_default().to_string() } else { c.to_string() }
     };

@@ -100,11 +100,11 @@ pub(super) fn check(stage: &mut Stage) -> io::Result<Result<Plan, TreeChanged>> 
     }
     let mut makes = changes.makes;
     makes.sort_by(|one, other| one.path.cmp(&other.path));
+    let pruned = changes.removes.iter().filter(|remove| remove.prune_parents);
+    check.prune(pruned.map(|remove| &remove.path).collect(), &makes)?;
     for make in makes {
         check.make(make)?;
     }
-    let pruned = changes.removes.iter().filter(|remove| remove.prune_parents);
-    check.prune(pruned.map(|remove| &remove.path).collect())?;
     for (path, mode) in changes.modes {
         check.mode(path, mode)?;
     }
@@ -372,7 +372,7 @@ impl Check<'_> {
     }
 
     /// Also removes the directories that these were the last in.
-    fn prune(&mut self, paths: Vec<&TreePath>) -> io::Result<()> {
+    fn prune(&mut self, paths: Vec<&TreePath>, makes: &[Make]) -> io::Result<()> {
         let prefix = self.stage.root.prefix.clone();
         let mut candidates: BTreeSet<TreePath> = BTreeSet::new();
         for path in paths {
@@ -381,7 +381,7 @@ impl Check<'_> {
         }
         // The deepest first.
         for path in candidates.into_iter().rev() {
-            if self.is_gone(&path) || self.planned.contains_key(&path) {
+            if self.is_gone(&path) {
                 continue;
             }
             let Ok(dir) = fs::open_below(self.top(), path.os(), fs::DIRECTORY) else { continue };
@@ -389,11 +389,12 @@ impl Check<'_> {
                 let inner = [path.as_bytes(), b"/", name.as_bytes()].concat();
                 TreePath::parse(&inner).is_ok_and(|inner| self.removed.contains(&inner))
             });
-            let refilled = self
-                .made
-                .range(path.clone()..)
-                .next()
-                .is_some_and(|(made, _)| made.and_above().any(|above| above == path));
+            // They are ordered: what is in a directory follows it.
+            let next = makes.partition_point(|make| make.path < path);
+            let refilled = makes.get(next).is_some_and(|make| match &make.node {
+                Node::Directory { .. } if make.path == path => true,
+                _ => make.path.and_above().skip(1).any(|above| above == path),
+            });
             if emptied && !refilled && !fs::is_fixed(&dir, ".".as_ref())? {
                 self.touch(&path);
                 self.removed.insert(path);

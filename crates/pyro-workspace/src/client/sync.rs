@@ -5,6 +5,7 @@ use axum::body::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use prost::Message as _;
+use pyro_contract::journal::EventKind;
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_wire::v1::compare_input::Input;
 use pyro_wire::v1::compare_output::Output;
@@ -66,6 +67,12 @@ impl SyncSession {
             }
         };
         both(sending, receiving).await
+    }
+
+    /// Has something entered in the journal.
+    pub(crate) async fn note(&mut self, event: &EventKind) -> Result<()> {
+        self.sink.send(super::text(event)).await.map_err(lost)?;
+        self.sink.close().await.map_err(lost)
     }
 
     async fn report(&mut self) -> Result<Received> {

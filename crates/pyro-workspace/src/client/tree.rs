@@ -3,6 +3,7 @@
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use prost::Message as _;
+use pyro_contract::journal::EventKind;
 use pyro_contract::path::BytePath;
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_wire::v1::tree_change::Change;
@@ -58,6 +59,11 @@ impl TreeTransaction {
             self.change(Change::Data(piece.to_vec().into())).await?;
         }
         Ok(())
+    }
+
+    /// What is to stand in the journal once it has happened.
+    pub(crate) async fn note(&mut self, event: &EventKind) -> Result<()> {
+        self.frames.send(text(event)).await.map_err(lost)
     }
 
     /// Makes it so, or finds [what is in the way](conflict). With `dry_run`, changes nothing.

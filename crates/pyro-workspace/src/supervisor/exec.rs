@@ -22,6 +22,7 @@ use super::Shared;
 use super::overdue::Overdue;
 use super::server::text;
 use crate::agent::{broken, misbehaved, printable};
+use crate::caller::Caller;
 use crate::journal::{Ended, Recorder};
 use crate::protocol::{Channel, ExecCommand, ExecReport, STDIN_WINDOW};
 
@@ -31,7 +32,7 @@ const FLUSH_AFTER: Duration = Duration::from_millis(500);
 type Sink = SplitSink<WebSocket, Message>;
 
 /// Runs the command that the client asks for first.
-pub(super) async fn session(socket: WebSocket, shared: Arc<Shared>) {
+pub(super) async fn session(socket: WebSocket, shared: Arc<Shared>, caller: Caller) {
     let (mut sink, mut commands) = socket.split();
     let request = match first_command(&mut commands).await {
         Ok(request) => request,
@@ -40,7 +41,7 @@ pub(super) async fn session(socket: WebSocket, shared: Arc<Shared>) {
     let _waiting = shared.vigil.begin();
     let _session = shared.sessions.read().await;
     let started = tokio::select! {
-        started = start(&shared, &request) => started,
+        started = start(&shared, &request, &caller) => started,
         error = shared.vigil.silence() => Err(error),
         // Before the command has started its client has nothing to say; it hung up.
         _ = commands.next() => return,
@@ -99,10 +100,10 @@ async fn first_command(commands: &mut SplitStream<WebSocket>) -> Result<ExecRequ
     Ok(request)
 }
 
-async fn start(shared: &Shared, request: &ExecRequest) -> Result<(Running, u64)> {
+async fn start(shared: &Shared, request: &ExecRequest, caller: &Caller) -> Result<(Running, u64)> {
     shared.holds.check()?;
     let cwd = absolute(request.cwd.as_deref());
-    let sequence = shared.journal.begin(request, &cwd).await?;
+    let sequence = shared.journal.begin(request, &cwd, caller).await?;
     let started = async {
         let (inputs, mut output) = shared.agent.exec(request, &cwd, &shared.env).await?;
         let first = next(&mut output).await?;

@@ -10,6 +10,7 @@ use axum::extract::ws::{Message, WebSocket};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use prost::Message as _;
+use pyro_contract::journal::EventKind;
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_wire::v1::compare_input::Input;
 use pyro_wire::v1::compare_output::Output;
@@ -20,15 +21,16 @@ use super::Shared;
 use super::exec::obituary;
 use super::server::text;
 use crate::agent::{broken, misbehaved};
+use crate::caller::Caller;
 use crate::protocol::SyncReport;
 
 /// Messages on their way to the agent.
 const WINDOW: usize = 4;
 
 /// Serves one client until it has had enough.
-pub(super) async fn session(socket: WebSocket, shared: Arc<Shared>) {
+pub(super) async fn session(socket: WebSocket, shared: Arc<Shared>, caller: Caller) {
     let (sink, stream) = socket.split();
-    let mut client = Client { sink, stream };
+    let mut client = Client { sink, stream, caller };
     let _waiting = shared.vigil.begin();
     let _session = shared.sessions.read().await;
     let _turn = match shared.syncs.try_lock() {
@@ -62,6 +64,14 @@ pub(super) async fn session(socket: WebSocket, shared: Arc<Shared>) {
 struct Client {
     sink: SplitSink<WebSocket, Message>,
     stream: SplitStream<WebSocket>,
+    caller: Caller,
+}
+
+/// What a client says.
+enum Said {
+    Input(CompareInput),
+    /// What it did on its own, for the journal.
+    Event(EventKind),
 }
 
 impl Client {
@@ -72,8 +82,11 @@ impl Client {
 
     /// One call to the agent after the other, until the client hangs up.
     async fn serve(&mut self, shared: &Shared) -> Result<()> {
-        while let Some(first) = next(&mut self.stream).await? {
-            self.compare(shared, first).await?;
+        while let Some(said) = next(&mut self.stream).await? {
+            match said {
+                Said::Input(first) => self.compare(shared, first).await?,
+                Said::Event(event) => shared.note(event, &self.caller).await,
+            }
         }
         Ok(())
     }
@@ -82,9 +95,9 @@ impl Client {
         let (inputs, received) = mpsc::channel(WINDOW);
         let _ = inputs.send(first).await;
         let mut outputs = shared.agent.compare_tree(received).await?;
-        let Self { sink, stream } = self;
+        let Self { sink, stream, .. } = self;
         let sending = async {
-            while let Some(input) = next(stream).await? {
+            while let Some(Said::Input(input)) = next(stream).await? {
                 let is_last = matches!(input.input, Some(Input::End(_)));
                 // If the agent takes no more, it says why.
                 if inputs.send(input).await.is_err() || is_last {
@@ -124,14 +137,20 @@ async fn both<T>(
 }
 
 /// What the client sends next; `None` once it has hung up.
-async fn next(stream: &mut SplitStream<WebSocket>) -> Result<Option<CompareInput>> {
+async fn next(stream: &mut SplitStream<WebSocket>) -> Result<Option<Said>> {
     loop {
         match stream.next().await {
             Some(Ok(Message::Binary(frame))) => {
-                return CompareInput::decode(frame).map(Some).map_err(|_| senseless());
+                let input = CompareInput::decode(frame).map_err(|_| senseless())?;
+                return Ok(Some(Said::Input(input)));
             }
             Some(Ok(Message::Close(_)) | Err(_)) | None => return Ok(None),
-            Some(Ok(Message::Text(_))) => return Err(senseless()),
+            Some(Ok(Message::Text(event))) => {
+                return match serde_json::from_str(&event) {
+                    Ok(event @ EventKind::SyncPulled { .. }) => Ok(Some(Said::Event(event))),
+                    _ => Err(senseless()),
+                };
+            }
             Some(Ok(_)) => {}
         }
     }

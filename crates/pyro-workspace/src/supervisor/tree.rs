@@ -12,6 +12,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::SplitStream;
 use futures_util::{SinkExt as _, future};
 use prost::Message as _;
+use pyro_contract::journal::EventKind;
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_wire::v1::tree_change::Change;
 use pyro_wire::v1::{TreeBegin, TreeChange};
@@ -20,6 +21,7 @@ use tokio::sync::{RwLockWriteGuard, mpsc};
 use super::Shared;
 use super::server::text;
 use crate::agent::tree;
+use crate::caller::Caller;
 use crate::protocol::{TreeReport, TreeStart};
 
 /// How long a commit waits for those who read the disk.
@@ -28,9 +30,9 @@ const READERS_PATIENCE: Duration = Duration::from_secs(60);
 /// Frames on their way to the agent.
 const WINDOW: usize = 4;
 
-pub(super) async fn session(socket: WebSocket, shared: Arc<Shared>) {
+pub(super) async fn session(socket: WebSocket, shared: Arc<Shared>, caller: Caller) {
     let (mut sink, mut frames) = socket.split();
-    let report = match run(&mut frames, &shared).await {
+    let report = match run(&mut frames, &shared, &caller).await {
         Ok(Some(report)) => report,
         // Its client is gone.
         Ok(None) => return,
@@ -43,7 +45,11 @@ pub(super) async fn session(socket: WebSocket, shared: Arc<Shared>) {
 }
 
 /// `None` if the client went before it had committed.
-async fn run(frames: &mut SplitStream<WebSocket>, shared: &Shared) -> Result<Option<TreeReport>> {
+async fn run(
+    frames: &mut SplitStream<WebSocket>,
+    shared: &Shared,
+    caller: &Caller,
+) -> Result<Option<TreeReport>> {
     let _waiting = shared.vigil.begin();
     let Some(Ok(Message::Text(start))) = frames.next().await else { return Ok(None) };
     let start: TreeStart = serde_json::from_str(&start).map_err(|_| nonsense())?;
@@ -66,9 +72,15 @@ async fn run(frames: &mut SplitStream<WebSocket>, shared: &Shared) -> Result<Opt
         error = shared.vigil.silence() => return Err(error),
         passed = passing => passed?,
     };
-    let Some(Committing { dry_run, _unread }) = passed else { return Ok(None) };
+    let Some(Committing { dry_run, event, _unread }) = passed else { return Ok(None) };
     tokio::select! {
-        outcome = &mut call => tree::report(outcome?, dry_run).map(Some),
+        outcome = &mut call => {
+            let report = tree::report(outcome?, dry_run)?;
+            if let (TreeReport::Done, Some(event), false) = (&report, event, dry_run) {
+                shared.note(event, caller).await;
+            }
+            Ok(Some(report))
+        }
         error = shared.vigil.silence() => Err(error),
     }
 }
@@ -76,6 +88,8 @@ async fn run(frames: &mut SplitStream<WebSocket>, shared: &Shared) -> Result<Opt
 /// The commit is on its way, and nobody reads the disk meanwhile.
 struct Committing<'a> {
     dry_run: bool,
+    /// What is to stand in the journal.
+    event: Option<EventKind>,
     _unread: RwLockWriteGuard<'a, ()>,
 }
 
@@ -86,12 +100,16 @@ async fn pass_on<'a>(
     changes: mpsc::Sender<TreeChange>,
     shared: &'a Shared,
 ) -> Result<Option<Committing<'a>>> {
+    let mut event = None;
     while let Some(Ok(message)) = frames.next().await {
-        let Message::Binary(frame) = message else {
-            match message {
-                Message::Close(_) => return Ok(None),
-                _ => continue,
+        let frame = match message {
+            Message::Binary(frame) => frame,
+            Message::Text(text) => {
+                event = Some(serde_json::from_str(&text).map_err(|_| nonsense())?);
+                continue;
             }
+            Message::Close(_) => return Ok(None),
+            Message::Ping(_) | Message::Pong(_) => continue,
         };
         let change = change_of(frame)?;
         let committing = match &change {
@@ -105,7 +123,7 @@ async fn pass_on<'a>(
                     )
                     .with_hint("try again once the diff or export is done")
                 })?;
-                Some(Committing { dry_run: commit.dry_run, _unread: unread })
+                Some(Committing { dry_run: commit.dry_run, event: event.take(), _unread: unread })
             }
             _ => None,
         };

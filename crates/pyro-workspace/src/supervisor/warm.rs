@@ -86,7 +86,7 @@ pub async fn wait(orders: WarmOrders) -> Result<()> {
     };
     // From here on it belongs to that client. Whoever else came is sent away by the listener's end.
     let _ = fs::remove_file(place.0.join(SOCKET));
-    let Gift { id, ephemeral, lock, input, output, log } = receive(client).await?;
+    let Gift { id, ephemeral, client: giver, lock, input, output, log } = receive(client).await?;
     let take = || -> io::Result<()> {
         rustix::stdio::dup2_stdin(&input)?;
         rustix::stdio::dup2_stdout(&output)?;
@@ -96,7 +96,8 @@ pub async fn wait(orders: WarmOrders) -> Result<()> {
     take().map_err(|error| Error::io("cannot take over the workspace", &error))?;
     drop((input, output, log));
     let (home, boot, settings) = (home.clone(), boot.clone(), settings.clone());
-    let ended = own(Orders { home, id, lock, ephemeral, boot, settings }, Some(newborn)).await;
+    let orders = Orders { home, id, lock, ephemeral, boot, settings, client: giver };
+    let ended = own(orders, Some(newborn)).await;
     // The machine has its files there for as long as it lives.
     drop(place);
     ended

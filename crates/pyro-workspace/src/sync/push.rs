@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use pyro_contract::journal::EventKind;
 use pyro_contract::path::BytePath;
 use pyro_contract::progress::Progress as _;
 use pyro_contract::sync::{SyncPushRequest, SyncRules, Synced};
@@ -47,6 +48,8 @@ pub(super) struct Push {
     rules: Arc<Rules>,
     asked: SyncRules,
     dest: GuestPath,
+    /// The source, as the journal names it.
+    shown: String,
     record: Arc<Record>,
     entering: Entering,
 }
@@ -63,6 +66,7 @@ impl Push {
         let dest = GuestPath::parse(request.dest.as_bytes())?;
         let rules = Rules::new(&request.rules)?;
         let path = Path::new(&request.source);
+        let shown = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         if Target::is_unsettled(home, path) {
             drop(Target::open(home, path)?);
         }
@@ -77,6 +81,7 @@ impl Push {
             rules: Arc::new(rules),
             asked: request.rules.clone(),
             dest,
+            shown: shown.to_string_lossy().into_owned(),
             record,
             entering,
         })
@@ -112,7 +117,14 @@ impl Push {
         if !plan.is_empty() {
             facts.extend(plan.links(&listing));
             let listing = Arc::new(listing);
-            let (sent, bytes) = self.change(listing, plan, missing, watch).await?;
+            let event = EventKind::SyncPushed {
+                source: self.shown.clone(),
+                destination: BytePath::new(self.dest.bytes()),
+                written: synced.sent + synced.made + synced.modes,
+                removed: synced.removed,
+                bytes: synced.bytes,
+            };
+            let (sent, bytes) = self.change(listing, plan, missing, &event, watch).await?;
             synced.bytes = bytes;
             // What was written stands; that its stamps are not known costs time at the next push.
             if let Ok(stamps) = self.stamp(&mut session, &sent).await {
@@ -163,6 +175,7 @@ impl Push {
         listing: Arc<Listing>,
         plan: decide::Plan,
         missing: u32,
+        event: &EventKind,
         watch: &Watch,
     ) -> Result<(Vec<Sent>, u64)> {
         let senseless = || crate::agent::misbehaved("the machine has no such tree");
@@ -187,7 +200,7 @@ impl Push {
         };
         let root = BytePath::new(root);
         tokio::select! {
-            changed = self.transact(&root, outputs) => changed?,
+            changed = self.transact(&root, event, outputs) => changed?,
             () = interrupt => return Err(interrupted()),
         }
         sending.await.map_err(|error| {
@@ -200,12 +213,14 @@ impl Push {
     async fn transact(
         &self,
         root: &BytePath,
+        event: &EventKind,
         mut changes: mpsc::Receiver<Result<Change>>,
     ) -> Result<()> {
         let mut transaction = TreeTransaction::begin(&self.dir, root).await?;
         while let Some(change) = changes.recv().await {
             match change? {
                 Change::Commit(commit) => {
+                    transaction.note(event).await?;
                     return transaction.commit(commit.dry_run).await?.done();
                 }
                 change => transaction.change(change).await?,

@@ -57,6 +57,8 @@ pub(crate) struct EngineReport {
     /// An idle workspace's share of memory, supervisor included, in bytes.
     pub(crate) idle_memory_bytes: Option<u64>,
     pub(crate) at_once: Option<AtOnce>,
+    /// A tree of small files, pushed and pushed again.
+    pub(crate) sync: Option<super::sync::SyncReport>,
 }
 
 /// Several creates at the same time.
@@ -113,9 +115,11 @@ impl Bench<'_> {
             resume: None,
             idle_memory_bytes: None,
             at_once: None,
+            sync: None,
         };
         self.alive(engine, &mut report).await?;
         report.at_once = Some(self.at_once(engine).await?);
+        report.sync = Some(self.sync(engine).await?);
         Ok(Ok(report))
     }
 
@@ -137,7 +141,7 @@ impl Bench<'_> {
         Ok(Times::of(times))
     }
 
-    async fn create(&self, pyro: &Pyro, engine: EngineKind) -> Result<WorkspaceStatus> {
+    pub(super) async fn create(&self, pyro: &Pyro, engine: EngineKind) -> Result<WorkspaceStatus> {
         let status = pyro.create(self.request(engine), self.watch).await?;
         nothing(pyro, &reference(&status)).await?;
         Ok(status)
@@ -278,7 +282,7 @@ pub(super) async fn command_time(mut command: Command) -> Result<Duration> {
         .with_hint("nothing can be measured with it; `pyro doctor` checks this host"))
 }
 
-fn reference(status: &WorkspaceStatus) -> WorkspaceRef {
+pub(super) fn reference(status: &WorkspaceStatus) -> WorkspaceRef {
     WorkspaceRef::Id(status.id.clone())
 }
 

@@ -74,6 +74,16 @@ impl Report {
                 say(what, Some(at_once.wall_ms), Some(alone), 1.5);
             }
         }
+        for one in &self.engines {
+            let (name, Some(sync)) = (one.engine, &one.sync) else { continue };
+            let (copy, first, second) = (p50(sync.copy), p50(sync.first), p50(sync.second));
+            if name == EngineKind::Container {
+                let what = format!("{name}: push of {} files against `cp -a`", sync.files);
+                say(what, first, copy, 3.0);
+            }
+            let what = format!("{name}: push after touching one file against the first");
+            say(what, second, first, 1.0 / 20.0);
+        }
         let podman = self.peers.iter().find(|peer| peer.peer == "podman");
         let container = self.engines.iter().find(|one| one.engine == EngineKind::Container);
         if let (Some(podman), Some(container)) = (podman, container) {
@@ -109,6 +119,15 @@ impl Report {
                 ("resume", one.resume),
             ];
             text += &times(rows);
+            if let Some(sync) = &one.sync {
+                let files = sync.files;
+                text += &format!("a tree of {files} files\n");
+                text += &times([
+                    ("cp -a on the host", sync.copy),
+                    ("sync push", sync.first),
+                    ("sync push after touching one", sync.second),
+                ]);
+            }
             if let Some(bytes) = one.idle_memory_bytes {
                 text += &format!("an idle workspace takes {} of memory\n", show::bytes(bytes));
             }
@@ -180,6 +199,7 @@ mod tests {
             resume: None,
             idle_memory_bytes: None,
             at_once: None,
+            sync: None,
         });
         report.compare();
         assert_eq!(report.ratios, [], "there is no peer");

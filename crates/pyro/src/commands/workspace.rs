@@ -61,6 +61,9 @@ pub(super) async fn run(pyro: &Pyro, command: WorkspaceCommand, ui: &Ui) -> Resu
         WorkspaceCommand::Exec { .. }
         | WorkspaceCommand::Diff { .. }
         | WorkspaceCommand::Sync(_)
+        | WorkspaceCommand::File(_)
+        | WorkspaceCommand::Patch(_)
+        | WorkspaceCommand::Disk(_)
         | WorkspaceCommand::Export { .. } => {}
     }
     Ok(0)

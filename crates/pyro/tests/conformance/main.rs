@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // all of this crate is a test
 
+mod editing;
 mod files;
 #[path = "../e2e/harness.rs"]
 #[allow(dead_code, reason = "shared with the end-to-end tests, which need more of it")]
@@ -121,6 +122,14 @@ cases! {
     sync::only_what_changed_is_sent_and_what_is_excluded_stays,
     sync::an_edit_in_the_workspace_is_never_taken_for_unchanged,
     sync::a_pull_loses_nothing_of_the_hosts_unasked,
+    editing::a_file_is_written_read_edited_moved_and_removed,
+    editing::what_has_changed_since_it_was_read_is_not_overwritten,
+    editing::names_and_content_of_any_bytes_come_back,
+    editing::links_and_special_files_lead_nowhere,
+    editing::a_giant_sparse_file_is_read_in_parts,
+    editing::lists_are_filtered_bounded_and_continued,
+    editing::a_patch_of_everything_applies_or_nothing_of_it,
+    editing::a_patch_stays_in_its_directory,
     limits::a_fork_bomb_stays_inside,
     limits::a_memory_bomb_stays_inside,
     limits::a_full_disk_is_the_commands_problem,
