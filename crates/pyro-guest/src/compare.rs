@@ -216,11 +216,8 @@ impl Comparing {
     /// The content of a file in the form of a digest; `None` if it changes just now.
     fn digest(&mut self, at: &Place<'_>) -> Result<Option<CompareDigest>, Status> {
         let settled = self.settle()?;
-        let flags = OFlags::RDONLY
-            | OFlags::NONBLOCK
-            | OFlags::NOCTTY
-            | OFlags::NOFOLLOW
-            | OFlags::CLOEXEC;
+        let flags =
+            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let Ok(file) = rustix::fs::openat(at.opened, &*at.entry.name, flags, Mode::empty()) else {
             return Ok(None);
         };

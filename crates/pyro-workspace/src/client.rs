@@ -1,7 +1,7 @@
 //! The client's side of a workspace's control socket.
 
-pub(crate) mod sync;
 pub(crate) mod files;
+pub(crate) mod sync;
 pub(crate) mod tree;
 
 use std::fs::File;

@@ -1,8 +1,8 @@
 //! The command line, as types.
 
-mod sync;
 pub(crate) mod disk;
 mod file;
+mod sync;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -14,8 +14,8 @@ use pyro_contract::environment::EnvironmentRef;
 use pyro_contract::name::{EnvVar, Label, WorkspaceId, WorkspaceName, WorkspaceRef};
 use pyro_contract::workspace::{EngineChoice, EngineKind, ShapeRequest};
 
-pub(crate) use sync::{PullArgs, PushArgs, SyncCommand};
 pub(crate) use file::{FileCommand, PatchCommand};
+pub(crate) use sync::{PullArgs, PushArgs, SyncCommand};
 
 /// A computer of its own for a coding agent: a persistent, isolated Linux workspace.
 #[derive(Debug, Parser)]

@@ -22,8 +22,7 @@ const OTHERWISE: &[(&str, &[&str])] = &[
 ];
 
 /// Arguments about how a result is shown or where it goes, which other doors leave to the caller.
-const SHOWING: &[&str] =
-    &["id_only", "stat", "name_only", "nul", "output", "content_only", WATCH];
+const SHOWING: &[&str] = &["id_only", "stat", "name_only", "nul", "output", "content_only", WATCH];
 
 /// An operation ends with its result; who wants to keep pushing repeats it.
 const WATCH: &str = "watch";

@@ -94,7 +94,9 @@ async fn both<T>(
         sent = &mut sending => sent,
     };
     match sent {
-        Err(error) if error.code == ErrorCode::WrongState => Err(receiving.await.err().unwrap_or(error)),
+        Err(error) if error.code == ErrorCode::WrongState => {
+            Err(receiving.await.err().unwrap_or(error))
+        }
         Err(error) => Err(error),
         Ok(()) => receiving.await,
     }
@@ -109,10 +111,7 @@ fn input(input: Input) -> CompareInput {
     CompareInput { input: Some(input) }
 }
 
-async fn send(
-    sink: &mut SplitSink<Socket, Message>,
-    message: &impl prost::Message,
-) -> Result<()> {
+async fn send(sink: &mut SplitSink<Socket, Message>, message: &impl prost::Message) -> Result<()> {
     sink.send(Message::Binary(message.encode_to_vec().into())).await.map_err(lost)
 }
 

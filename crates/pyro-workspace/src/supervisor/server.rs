@@ -22,7 +22,7 @@ use crate::caller::Caller;
 use crate::home::WorkspaceDir;
 use crate::protocol::{
     EXEC, FILES, FREEZE, FilesReport, FilesRequest, FreezeReport, HOLD, Hold, HoldReport,
-    LiveStatus, MAX_FRAME, STATUS, STOP, StopMode, SYNC, TREE, USAGE,
+    LiveStatus, MAX_FRAME, STATUS, STOP, SYNC, StopMode, TREE, USAGE,
 };
 
 /// Nobody may hold a machine's disk for longer, whatever it reads.

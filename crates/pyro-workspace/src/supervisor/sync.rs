@@ -12,9 +12,9 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use prost::Message as _;
 use pyro_contract::journal::EventKind;
 use pyro_contract::{Error, ErrorCode, Result};
+use pyro_wire::v1::CompareInput;
 use pyro_wire::v1::compare_input::Input;
 use pyro_wire::v1::compare_output::Output;
-use pyro_wire::v1::CompareInput;
 use tokio::sync::mpsc;
 
 use super::Shared;

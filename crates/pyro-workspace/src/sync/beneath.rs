@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use pyro_contract::path::BytePath;
 use pyro_contract::Error;
+use pyro_contract::path::BytePath;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 

@@ -123,9 +123,7 @@ impl Changes {
                     ErrorCode::TooLarge,
                     "the tree has more directories than may be watched",
                 )
-                .with_hint(
-                    "exclude some of it, or raise fs.inotify.max_user_watches (sysctl)",
-                )),
+                .with_hint("exclude some of it, or raise fs.inotify.max_user_watches (sysctl)")),
                 Err(errno) => Err(failed("watch", path, errno)),
             }
         })

@@ -14,8 +14,8 @@ use pyro_contract::path::BytePath;
 use pyro_contract::progress::Progress as _;
 use pyro_contract::sync::{SyncPushRequest, SyncRules, Synced};
 use pyro_contract::{Error, ErrorCode, Result};
-use pyro_wire::v1::compare_start::Purpose;
 use pyro_wire::v1::CompareStart;
+use pyro_wire::v1::compare_start::Purpose;
 use pyro_wire::v1::tree_change::Change;
 use tokio::sync::mpsc;
 
@@ -39,7 +39,8 @@ use listing::Listing;
 const WINDOW: usize = 16;
 
 /// What is called for each directory of the host before it is listed.
-pub(super) type Entering = Arc<dyn Fn(std::os::fd::BorrowedFd<'_>, &[u8]) -> Result<()> + Send + Sync>;
+pub(super) type Entering =
+    Arc<dyn Fn(std::os::fd::BorrowedFd<'_>, &[u8]) -> Result<()> + Send + Sync>;
 
 /// A tree and where it goes; it can be pushed again and again.
 pub(super) struct Push {
@@ -137,8 +138,7 @@ impl Push {
     }
 
     async fn compare(&self, session: &mut SyncSession, watch: &Watch) -> Result<Compared> {
-        let purpose =
-            if self.asked.delete { Purpose::CompareBothWays } else { Purpose::Compare };
+        let purpose = if self.asked.delete { Purpose::CompareBothWays } else { Purpose::Compare };
         let start = CompareStart { root: self.dest.bytes().into(), purpose: purpose.into() };
         let (directories, inputs) = mpsc::channel(WINDOW);
         let mut listing = Listing::new(directories, Arc::clone(&self.record));
@@ -151,15 +151,12 @@ impl Push {
         );
         let listed = tokio::task::spawn_blocking(move || {
             let on_enter: OnEnter<'_> = &*entering;
-            let scanned =
-                source.scan(&rules, on_enter, &seen, |directory| listing.add(directory));
+            let scanned = source.scan(&rules, on_enter, &seen, |directory| listing.add(directory));
             listing.finish(scanned)
         });
         let mut verdicts = Verdicts::default();
         let compared = session
-            .compare(start, inputs, |output| {
-                verdicts.take(output, counted.load(Ordering::Acquire))
-            })
+            .compare(start, inputs, |output| verdicts.take(output, counted.load(Ordering::Acquire)))
             .await;
         // Its own failure has come through the comparison.
         let listed = listed.await.map_err(|error| {
@@ -235,8 +232,7 @@ impl Push {
         session: &mut SyncSession,
         sent: &[Sent],
     ) -> Result<HashMap<u32, GuestStamp>> {
-        let start =
-            CompareStart { root: self.dest.bytes().into(), purpose: Purpose::Stamp.into() };
+        let start = CompareStart { root: self.dest.bytes().into(), purpose: Purpose::Stamp.into() };
         let directories = listing::to_stamp(sent);
         let (sender, inputs) = mpsc::channel(WINDOW);
         let feeding = tokio::spawn(async move {
@@ -248,8 +244,7 @@ impl Push {
         });
         let count = u32::try_from(sent.len()).unwrap_or(u32::MAX);
         let mut verdicts = Verdicts::default();
-        let compared =
-            session.compare(start, inputs, |output| verdicts.take(output, count)).await;
+        let compared = session.compare(start, inputs, |output| verdicts.take(output, count)).await;
         feeding.abort();
         compared?;
         Ok(verdicts
@@ -272,7 +267,7 @@ fn learned(
 ) -> impl Iterator<Item = (Vec<u8>, Fact)> {
     let stamps: Vec<Option<GuestStamp>> =
         (0..).take(sent.len()).map(|number| stamps.get(&number).copied()).collect();
-    sent.into_iter().zip(stamps).map(|(sent, guest)| {
-        (sent.path, Fact { sha256: sent.sha256, host: sent.stamp, guest })
-    })
+    sent.into_iter()
+        .zip(stamps)
+        .map(|(sent, guest)| (sent.path, Fact { sha256: sent.sha256, host: sent.stamp, guest }))
 }

@@ -139,7 +139,8 @@ fn written(facts: &HashMap<Vec<u8>, Fact>) -> Vec<u8> {
         let host = fact.host.unwrap_or(Stamp { inode: 0, ctime_ns: 0, size: 0 });
         let guest = fact.guest.unwrap_or(GuestStamp { inode: 0, ctime_ns: 0 });
         bytes.push(u8::from(fact.host.is_some()) | u8::from(fact.guest.is_some()) << 1);
-        for number in [host.inode, host.ctime_ns as u64, host.size, guest.inode, guest.ctime_ns as u64]
+        for number in
+            [host.inode, host.ctime_ns as u64, host.size, guest.inode, guest.ctime_ns as u64]
         {
             bytes.extend(number.to_le_bytes());
         }
@@ -188,8 +189,11 @@ mod tests {
     use super::*;
 
     fn fact() -> impl Strategy<Value = Fact> {
-        let stamp = any::<(u64, i64, u64)>()
-            .prop_map(|(inode, ctime_ns, size)| Stamp { inode, ctime_ns, size });
+        let stamp = any::<(u64, i64, u64)>().prop_map(|(inode, ctime_ns, size)| Stamp {
+            inode,
+            ctime_ns,
+            size,
+        });
         let guest =
             any::<(u64, i64)>().prop_map(|(inode, ctime_ns)| GuestStamp { inode, ctime_ns });
         (any::<Sha>(), proptest::option::of(stamp), proptest::option::of(guest))

@@ -66,7 +66,11 @@ impl Rules {
     }
 
     /// What holds in a directory that has this `.pyroignore`.
-    pub(super) fn enter(above: &Here, directory: &[u8], ignore_file: Option<&[u8]>) -> Result<Here> {
+    pub(super) fn enter(
+        above: &Here,
+        directory: &[u8],
+        ignore_file: Option<&[u8]>,
+    ) -> Result<Here> {
         let Some(content) = ignore_file else { return Ok(above.clone()) };
         let mut builder = GitignoreBuilder::new("");
         let text = String::from_utf8_lossy(content);
@@ -183,9 +187,12 @@ mod tests {
     #[test]
     fn git_and_the_stage_are_left_alone_unless_git_is_asked_for() {
         let usual = rules(&[]);
-        for (path, excluded) in
-            [(&b".git"[..], true), (b"sub/.git", true), (b".gitignore", false), (b"a/.pyro-sync", true)]
-        {
+        for (path, excluded) in [
+            (&b".git"[..], true),
+            (b"sub/.git", true),
+            (b".gitignore", false),
+            (b"a/.pyro-sync", true),
+        ] {
             assert_eq!(usual.excludes(&None, path, true), excluded);
         }
         let asked = SyncRules { include_git: true, ..SyncRules::default() };

@@ -76,7 +76,10 @@ pub(super) struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A file, of this many bytes. The stamp is absent if the file may change without changing it.
-    File { size: u64, stamp: Option<Stamp> },
+    File {
+        size: u64,
+        stamp: Option<Stamp>,
+    },
     Directory,
     Link(Vec<u8>),
 }
@@ -164,7 +167,10 @@ struct Waiting {
 impl Queue {
     fn new() -> Self {
         let jobs = vec![Job { path: Vec::new(), above: None, depth: 0 }];
-        Self { state: Mutex::new(Waiting { jobs, under_way: 0, is_over: false }), changed: Condvar::new() }
+        Self {
+            state: Mutex::new(Waiting { jobs, under_way: 0, is_over: false }),
+            changed: Condvar::new(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, Waiting> {
@@ -319,7 +325,9 @@ pub(super) fn ignore_file(directory: BorrowedFd<'_>, path: &[u8]) -> Result<Opti
     }
     let mut content = Vec::new();
     let file: File = file;
-    file.take(IGNORE_FILE_MAX).read_to_end(&mut content).map_err(|error| Error::io("cannot read .pyroignore", &error))?;
+    file.take(IGNORE_FILE_MAX)
+        .read_to_end(&mut content)
+        .map_err(|error| Error::io("cannot read .pyroignore", &error))?;
     Ok(Some(content))
 }
 
@@ -378,7 +386,18 @@ mod tests {
         let tree = all(&top, &rules(&["target/", "*.o"]), &Silent).unwrap();
         assert_eq!(
             names(&tree),
-            ["a", "a/.pyroignore", "a/b", "a/b/c", "a/b/c/deep", "a/sub", "empty", "empty/.keep", "etc", "z.log"]
+            [
+                "a",
+                "a/.pyroignore",
+                "a/b",
+                "a/b/c",
+                "a/b/c/deep",
+                "a/sub",
+                "empty",
+                "empty/.keep",
+                "etc",
+                "z.log"
+            ]
         );
         assert_eq!(tree[&b""[..]].skipped, [(b"pipe".to_vec(), "it is a named pipe")]);
         assert_eq!(tree[&b""[..]].excluded, [b"target".to_vec()]);

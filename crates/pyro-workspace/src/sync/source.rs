@@ -59,9 +59,8 @@ impl Source {
         if !meta.is_file() {
             return Err(refused());
         }
-        let cannot = |error: &std::io::Error| {
-            Error::io(format!("cannot read {}", path.display()), error)
-        };
+        let cannot =
+            |error: &std::io::Error| Error::io(format!("cannot read {}", path.display()), error);
         let mut head = [0; 265];
         let mut file = File::open(path).map_err(|error| cannot(&error))?;
         let mut length = 0;
@@ -77,7 +76,8 @@ impl Source {
         let file = File::open(path).map_err(|error| cannot(&error))?;
         let image = tempfile::tempfile_in(scratch)
             .map_err(|error| Error::io("cannot make room for the archive's content", &error))?;
-        let again = image.try_clone().map_err(|error| Error::io("cannot keep the image", &error))?;
+        let again =
+            image.try_clone().map_err(|error| Error::io("cannot keep the image", &error))?;
         let mut writer = ErofsWriter::create(image)?;
         pack_archive(file, &mut writer, ArchiveKind::Seed, watch)?;
         writer.finish()?;
@@ -110,7 +110,8 @@ impl Source {
                     }
                     let directory = list(layer, rules, &path, node, &above)?;
                     if depth < DEPTH_MAX {
-                        for entry in directory.entries.iter().filter(|e| e.kind == Kind::Directory) {
+                        for entry in directory.entries.iter().filter(|e| e.kind == Kind::Directory)
+                        {
                             let inner = layer.lookup(node, &entry.name)?;
                             let path = join(&path, &entry.name);
                             let patterns = directory.patterns.clone();
@@ -207,10 +208,9 @@ impl Content<'_> {
     /// Mode and time as they are now, if they may have changed since the tree was listed.
     pub(super) fn now(&self) -> Option<(u32, i64)> {
         match self {
-            Self::Host { stat, .. } => Some((
-                stat.st_mode & MODE,
-                beneath::time(stat.st_mtime, stat.st_mtime_nsec),
-            )),
+            Self::Host { stat, .. } => {
+                Some((stat.st_mode & MODE, beneath::time(stat.st_mtime, stat.st_mtime_nsec)))
+            }
             Self::Image { .. } => None,
         }
     }

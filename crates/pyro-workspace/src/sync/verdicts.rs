@@ -75,7 +75,9 @@ impl Verdicts {
                 if self.extra.len() > EXTRA_MAX || self.extra_bytes > EXTRA_BYTES_MAX {
                     return Err(Error::new(
                         ErrorCode::TooLarge,
-                        format!("over {EXTRA_MAX} files would have to be removed from the workspace"),
+                        format!(
+                            "over {EXTRA_MAX} files would have to be removed from the workspace"
+                        ),
                     )
                     .with_hint("remove them there, or push to another --dest"));
                 }
@@ -93,7 +95,8 @@ fn guest_stamp(stamp: TreeStamp) -> GuestStamp {
 /// A relative path without odd names.
 fn is_proper(path: &[u8]) -> bool {
     let mut names = path.split(|byte| *byte == b'/');
-    path.len() <= 1 << 16 && names.all(|name| !matches!(name, b"" | b"." | b"..") && !name.contains(&0))
+    path.len() <= 1 << 16
+        && names.all(|name| !matches!(name, b"" | b"." | b"..") && !name.contains(&0))
 }
 
 fn senseless() -> Error {

@@ -70,8 +70,12 @@ pub(crate) fn a_tree_arrives_and_comes_back_the_same(bench: &Bench) {
     assert_eq!(first["skipped"][0]["path"], "pipe");
     let again = bench.json(push);
     assert_eq!((again["sent"].as_u64(), again["made"].as_u64()), (Some(0), Some(0)), "{again}");
-    assert_eq!(again["unchanged"], first["sent"].as_u64().unwrap() + first["made"].as_u64().unwrap());
-    let owners = bench.sh(&id, "find . ! -user root -o ! -group root | wc -l; stat -c %a tool secret");
+    assert_eq!(
+        again["unchanged"],
+        first["sent"].as_u64().unwrap() + first["made"].as_u64().unwrap()
+    );
+    let owners =
+        bench.sh(&id, "find . ! -user root -o ! -group root | wc -l; stat -c %a tool secret");
     assert_eq!(owners, "0\n755\n600\n");
 
     let back = bench.path("back");
@@ -81,7 +85,11 @@ pub(crate) fn a_tree_arrives_and_comes_back_the_same(bench: &Bench) {
         assert!(fs::metadata(back.join("sparse")).unwrap().blocks() * 512 < 1 << 20);
     }
     let nothing = bench.json(["workspace", "sync", "pull", &id, ".", back.to_str().unwrap()]);
-    assert_eq!((nothing["sent"].as_u64(), nothing["modes"].as_u64()), (Some(0), Some(0)), "{nothing}");
+    assert_eq!(
+        (nothing["sent"].as_u64(), nothing["modes"].as_u64()),
+        (Some(0), Some(0)),
+        "{nothing}"
+    );
     bench.ok(["workspace", "stop", &id]);
     let third = bench.path("third");
     bench.ok(["workspace", "sync", "pull", &id, "deep", third.to_str().unwrap()]);
@@ -158,7 +166,10 @@ pub(crate) fn a_pull_loses_nothing_of_the_hosts_unasked(bench: &Bench) {
     let source = host.to_str().unwrap();
     let id = bench.create(Vec::<&str>::new());
     bench.ok(["workspace", "sync", "push", &id, source]);
-    bench.sh(&id, "echo 2 > both; echo 2 > theirs; rm gone kept.o; ln -sf theirs link; echo n > new");
+    bench.sh(
+        &id,
+        "echo 2 > both; echo 2 > theirs; rm gone kept.o; ln -sf theirs link; echo n > new",
+    );
     let before = tree(&host);
     fs::write(host.join("both"), "local edit").unwrap();
     fs::write(host.join("ours"), "local edit").unwrap();
@@ -167,7 +178,10 @@ pub(crate) fn a_pull_loses_nothing_of_the_hosts_unasked(bench: &Bench) {
     let error = bench.error(pull, 1);
     assert_eq!(error["code"], "conflict");
     let cause = error["cause"].as_str().unwrap();
-    assert!(cause.contains("both") && cause.contains("ours") && !cause.contains("theirs"), "{cause}");
+    assert!(
+        cause.contains("both") && cause.contains("ours") && !cause.contains("theirs"),
+        "{cause}"
+    );
     assert_eq!(tree(&host), edited, "nothing was written");
 
     // What was only changed in the workspace comes without a word.

@@ -135,7 +135,8 @@ impl Conflicts {
         if self.count > self.named.len() as u64 {
             cause += &format!("\n… and {} more", self.count - self.named.len() as u64);
         }
-        let what = if self.count == 1 { "1 file".to_owned() } else { format!("{} files", self.count) };
+        let what =
+            if self.count == 1 { "1 file".to_owned() } else { format!("{} files", self.count) };
         Err(Error::new(
             ErrorCode::Conflict,
             format!("nothing was pulled, because {what} here would be lost"),
@@ -384,7 +385,9 @@ fn in_the_way(path: &[u8]) -> Error {
     let shown = BytePath::new(path);
     Error::new(
         ErrorCode::Conflict,
-        format!("nothing was pulled: {shown} is a directory here, and something else in the workspace"),
+        format!(
+            "nothing was pulled: {shown} is a directory here, and something else in the workspace"
+        ),
     )
     .with_hint("with --delete the directory makes room for it")
 }

@@ -49,7 +49,8 @@ pub(super) fn walk(
                 return Err(interrupted());
             }
             let name = &entry.name;
-            if matches!(name.as_slice(), b"" | b"." | b"..") || name.iter().any(|b| b"/\0".contains(b))
+            if matches!(name.as_slice(), b"" | b"." | b"..")
+                || name.iter().any(|b| b"/\0".contains(b))
             {
                 return Err(Error::new(ErrorCode::Damaged, "the workspace's disk is damaged")
                     .with_cause(format!("a file has the name {}", BytePath::new(name.clone())))
@@ -83,4 +84,60 @@ pub(super) fn walk(
 fn too_large(reason: String) -> Error {
     Error::new(ErrorCode::TooLarge, format!("the tree in the workspace is too large: {reason}"))
         .with_hint("pull a part of it, or exclude some of it")
+}
+
+#[cfg(test)]
+mod tests {
+    use pyro_contract::progress::Silent;
+    use pyro_layers::Entry;
+
+    use super::*;
+
+    /// A disk on which every directory has these names, and all of them are the directory itself.
+    struct Endless(Vec<&'static [u8]>);
+
+    impl Layer for Endless {
+        fn root(&self) -> Node {
+            Node(0)
+        }
+
+        fn meta(&self, _: Node) -> pyro_layers::layer::Result<Meta> {
+            let (kind, mode) = (FileKind::Directory, 0o755);
+            Ok(Meta { kind, mode, uid: 0, gid: 0, size: 0, mtime: 0, rdev: (0, 0) })
+        }
+
+        fn read_dir(&self, _: Node) -> pyro_layers::layer::Result<Vec<Entry>> {
+            Ok(self.0.iter().map(|name| Entry { name: name.to_vec(), node: Node(0) }).collect())
+        }
+
+        fn read_at(&self, _: Node, _: u64, _: &mut [u8]) -> pyro_layers::layer::Result<usize> {
+            Ok(0)
+        }
+
+        fn read_link(&self, _: Node) -> pyro_layers::layer::Result<Vec<u8>> {
+            Ok(Vec::new())
+        }
+
+        fn is_opaque(&self, _: Node) -> pyro_layers::layer::Result<bool> {
+            Ok(false)
+        }
+    }
+
+    fn walked(layer: &Endless) -> Error {
+        let rules = Rules::new(&Default::default()).unwrap();
+        walk(layer, Node(0), &rules, &|_| None, &Silent, &mut |_| Ok(())).unwrap_err()
+    }
+
+    #[test]
+    fn a_directory_inside_of_itself_comes_to_an_end() {
+        assert_eq!(walked(&Endless(vec![b"a"])).code, ErrorCode::TooLarge);
+        assert_eq!(walked(&Endless(vec![b"a", b"b", b"c"])).code, ErrorCode::TooLarge);
+    }
+
+    #[test]
+    fn a_name_that_leads_elsewhere_is_damage() {
+        for name in [&b".."[..], b".", b"", b"a/b", b"/etc", b"a\0"] {
+            assert_eq!(walked(&Endless(vec![name])).code, ErrorCode::Damaged);
+        }
+    }
 }

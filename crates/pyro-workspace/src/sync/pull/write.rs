@@ -4,10 +4,10 @@ use std::fs::File;
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt as _;
 
+use pyro_contract::Result;
 use pyro_contract::diff::FileKind;
 use pyro_contract::path::BytePath;
 use pyro_contract::progress::{Progress as _, Report, Unit};
-use pyro_contract::Result;
 use pyro_layers::content::Content;
 use pyro_layers::{Layer, LayerError};
 use rustix::fs::{Mode, OFlags, Timespec, Timestamps};
@@ -82,8 +82,7 @@ fn write(
         rustix::fs::utimensat(stage.fd(), &name, &times, flags).map_err(refused)?;
         return Ok(link_digest(target.as_bytes()));
     }
-    let flags =
-        OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let out = rustix::fs::openat(stage.fd(), &name, flags, Mode::RUSR | Mode::WUSR)
         .map(File::from)
         .map_err(refused)?;
@@ -94,7 +93,8 @@ fn write(
         for piece in block.chunks(HOLE) {
             if piece.iter().any(|byte| *byte != 0) {
                 let attempt = || format!("cannot write {}", BytePath::new(place.path.clone()));
-                out.write_all_at(piece, offset).map_err(|error| LayerError::io(attempt())(error))?;
+                out.write_all_at(piece, offset)
+                    .map_err(|error| LayerError::io(attempt())(error))?;
             }
             offset += piece.len() as u64;
         }

@@ -61,11 +61,7 @@ pub(super) struct Batch {
 
 impl Sender {
     /// Sends everything. A failure goes the same way, and ends the transaction.
-    pub(super) fn send(
-        mut self,
-        listing: &Listing,
-        plan: &Plan,
-    ) -> Result<(Vec<Sent>, u64)> {
+    pub(super) fn send(mut self, listing: &Listing, plan: &Plan) -> Result<(Vec<Sent>, u64)> {
         let sent = self.send_all(listing, plan);
         if let Err(error) = &sent {
             let _ = self.changes.blocking_send(Err(error.clone()));
@@ -73,11 +69,7 @@ impl Sender {
         sent
     }
 
-    fn send_all(
-        &mut self,
-        listing: &Listing,
-        plan: &Plan,
-    ) -> Result<(Vec<Sent>, u64)> {
+    fn send_all(&mut self, listing: &Listing, plan: &Plan) -> Result<(Vec<Sent>, u64)> {
         for depth in 1..=self.prefix.len() {
             let path = self.prefix[..depth].join(&b'/').into();
             self.put(Change::Directory(TreeDirectory { path, ..TreeDirectory::default() }))?;
@@ -85,7 +77,12 @@ impl Sender {
         for (path, recursive) in &plan.removals {
             let path = self.path(path);
             let (recursive, missing_ok) = (*recursive, true);
-            self.put(Change::Remove(TreeRemove { path, recursive, missing_ok, ..Default::default() }))?;
+            self.put(Change::Remove(TreeRemove {
+                path,
+                recursive,
+                missing_ok,
+                ..Default::default()
+            }))?;
         }
         for (path, mode) in &plan.modes {
             let (path, mode) = (self.path(path), *mode);

@@ -80,7 +80,8 @@ impl Decision<'_> {
         }
         for Listed { number, directory, entry, is_known } in listing.entries() {
             let verdict = verdicts.of(number);
-            let is_silent = verdict == Verdict::default() && !verdicts.digests.contains_key(&number);
+            let is_silent =
+                verdict == Verdict::default() && !verdicts.digests.contains_key(&number);
             if is_silent && (is_known || entry.kind == Kind::Directory) {
                 synced.unchanged += 1;
                 continue;
@@ -117,7 +118,8 @@ impl Decision<'_> {
                 if let Kind::File { size, .. } = entry.kind {
                     plan.bytes += size;
                 }
-                synced.record(&path, if is_directory { SyncAction::Made } else { SyncAction::Sent });
+                synced
+                    .record(&path, if is_directory { SyncAction::Made } else { SyncAction::Sent });
                 plan.written.push((path, number));
             } else if verdict.mode {
                 synced.record(&path, SyncAction::Mode);
@@ -193,7 +195,8 @@ impl Decision<'_> {
         // something in it is to be left alone.
         let going: HashSet<&[u8]> = plan.removals.iter().map(|(path, _)| path.as_slice()).collect();
         for (path, number) in &plan.written {
-            if verdict_needs_room(plan, path, listing, *number) && !going.contains(path.as_slice()) {
+            if verdict_needs_room(plan, path, listing, *number) && !going.contains(path.as_slice())
+            {
                 return Err(in_the_way(path).with_cause("something in it is excluded"));
             }
         }

@@ -117,8 +117,11 @@ impl Listing {
         let directories = self.directories.iter().zip(&self.firsts).zip(&self.known);
         directories.flat_map(|((directory, first), known)| {
             let entries = directory.entries.iter().zip(*first..).zip(known);
-            entries.map(move |((entry, number), known)| {
-                Listed { number, directory, entry, is_known: *known }
+            entries.map(move |((entry, number), known)| Listed {
+                number,
+                directory,
+                entry,
+                is_known: *known,
             })
         })
     }
@@ -139,7 +142,8 @@ fn messages(
     entries: &[Entry],
     stamps: &[Option<GuestStamp>],
 ) -> Vec<CompareDirectory> {
-    let mut all = vec![CompareDirectory { path: path.to_vec().into(), first, ..Default::default() }];
+    let mut all =
+        vec![CompareDirectory { path: path.to_vec().into(), first, ..Default::default() }];
     let mut bytes = path.len();
     for ((entry, stamp), number) in entries.iter().zip(stamps).zip(first..) {
         let message = compare_entry(entry, *stamp);
@@ -160,8 +164,7 @@ fn messages(
 }
 
 fn compare_entry(entry: &Entry, stamp: Option<GuestStamp>) -> CompareEntry {
-    let stamp =
-        stamp.map(|stamp| TreeStamp { inode: stamp.inode, ctime_ns: stamp.ctime_ns });
+    let stamp = stamp.map(|stamp| TreeStamp { inode: stamp.inode, ctime_ns: stamp.ctime_ns });
     let mut message = CompareEntry {
         name: entry.name.clone().into(),
         mode: entry.mode,
@@ -201,7 +204,12 @@ pub(super) fn to_stamp(sent: &[Sent]) -> Vec<CompareDirectory> {
             _ => {
                 bytes = 0;
                 let path = directory.to_vec().into();
-                all.push(CompareDirectory { path, first: number, entries: vec![entry], more: false });
+                all.push(CompareDirectory {
+                    path,
+                    first: number,
+                    entries: vec![entry],
+                    more: false,
+                });
             }
         }
     }
@@ -218,7 +226,8 @@ mod tests {
 
     #[test]
     fn a_large_directory_goes_in_parts_whose_numbers_follow_one_another() {
-        let entries: Vec<Entry> = (0..10_000).map(|number| entry(format!("{number:0200}"))).collect();
+        let entries: Vec<Entry> =
+            (0..10_000).map(|number| entry(format!("{number:0200}"))).collect();
         let parts = messages(b"d", 7, &entries, &vec![None; entries.len()]);
         assert!(parts.len() > 10);
         let mut next = 7;

@@ -31,7 +31,9 @@ impl Scene {
         let temp = tempfile::tempdir().unwrap();
         let home = Home::at(&temp.path().join("home")).unwrap();
         let scene = Self { temp, home };
-        for (path, content) in [("keep", "k"), ("old", "o"), ("gone/a", "a"), ("gone/b", "b"), ("was", "f")] {
+        for (path, content) in
+            [("keep", "k"), ("old", "o"), ("gone/a", "a"), ("gone/b", "b"), ("was", "f")]
+        {
             let path = scene.at(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, content).unwrap();
