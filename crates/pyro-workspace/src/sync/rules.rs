@@ -23,6 +23,9 @@ pub(super) const IGNORE_FILE: &[u8] = b".pyroignore";
 /// Where a pull keeps what it has not published yet; never synced.
 pub(super) const STAGE: &[u8] = b".pyro-sync";
 
+/// Where the agent keeps what is not published yet, at the top of a filesystem.
+const GUEST_STAGE: &[u8] = b".pyro-transaction";
+
 /// No file of patterns is larger.
 pub(super) const IGNORE_FILE_MAX: u64 = 1 << 20;
 
@@ -97,7 +100,7 @@ impl Rules {
     }
 
     fn is_fixed(&self, name: &[u8]) -> bool {
-        name == STAGE || (name == b".git" && !self.include_git)
+        name == STAGE || name == GUEST_STAGE || (name == b".git" && !self.include_git)
     }
 
     /// The same of a path.

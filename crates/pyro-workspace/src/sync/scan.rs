@@ -98,6 +98,12 @@ pub(super) fn scan(
     progress: &dyn Progress,
     mut take: impl FnMut(Directory) -> Result<()>,
 ) -> Result<()> {
+    let own = rustix::fs::fstat(top.fd()).map_err(|errno| failed("read", b"", errno))?;
+    if own.st_nlink == 0 {
+        // Empty it is, but to take it for that could empty the other side.
+        return Err(Error::new(ErrorCode::NotFound, "the directory was removed")
+            .with_hint("name the one that stands in its place now"));
+    }
     let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 8);
     let queue = Queue::new();
     let count = AtomicU64::new(0);
