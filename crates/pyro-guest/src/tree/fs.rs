@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, StatxAttributes,
+    AtFlags, CWD, Dir, FileType, Gid, IFlags, Mode, OFlags, ResolveFlags, Stat, StatxAttributes,
     StatxFlags, Timespec, Timestamps, Uid,
 };
 use rustix::io::Errno;
@@ -123,8 +123,26 @@ fn attributes(dir: impl AsFd, path: &OsStr) -> io::Result<StatxAttributes> {
 
 /// True if it can be neither removed nor replaced: a mount point, or one that chattr(1) protects.
 pub(super) fn is_fixed(dir: impl AsFd, path: &OsStr) -> io::Result<bool> {
-    let fixed = StatxAttributes::MOUNT_ROOT | StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
-    Ok(attributes(dir, path)?.intersects(fixed))
+    let attributes = attributes(&dir, path)?;
+    if attributes.contains(StatxAttributes::MOUNT_ROOT) {
+        return Ok(true);
+    }
+    // Whatever lies in erofs calls itself immutable, though overlayfs copies it up; it has no such
+    // flag that could be asked for.
+    Ok(attributes.intersects(StatxAttributes::IMMUTABLE | StatxAttributes::APPEND)
+        && is_protected(dir, path))
+}
+
+/// True if chattr(1) has made it immutable, or one to be added to only.
+fn is_protected(dir: impl AsFd, path: &OsStr) -> bool {
+    let protected = IFlags::IMMUTABLE | IFlags::APPEND;
+    let known = rustix::fs::statat(&dir, path, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| matches!(kind(&stat), FileType::RegularFile | FileType::Directory));
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    known
+        && rustix::fs::openat(dir, path, flags, Mode::empty())
+            .and_then(rustix::fs::ioctl_getflags)
+            .is_ok_and(|flags| flags.intersects(protected))
 }
 
 /// The names in a directory.

@@ -353,3 +353,19 @@ pub(crate) fn a_patch_stays_in_its_directory(bench: &Bench) {
         assert_eq!(bench.sh(&id, "cat sub/f"), "b\n");
     }
 }
+
+pub(crate) fn what_is_protected_or_mounted_is_not_changed(bench: &Bench) {
+    let id = bench.create([] as [&str; 0]);
+    let protect = "echo x > fixed; echo y > free; mkdir d; echo z > d/f; chattr +i fixed d/f 2>/dev/null && echo done || true";
+    if bench.sh(&id, protect) != "done\n" {
+        return;
+    }
+    assert_eq!(
+        refused(bench, "write", &id, &["fixed", "--content", "n"])["code"],
+        "permission_denied"
+    );
+    assert_eq!(refused(bench, "remove", &id, &["d", "--recursive"])["code"], "permission_denied");
+    let patch = b"--- a/free\n+++ b/free\n@@ -1 +1 @@\n-y\n+n\n--- a/fixed\n+++ b/fixed\n@@ -1 +1 @@\n-x\n+n\n";
+    assert!(!apply(bench, &id, patch, &[]).status.success());
+    assert_eq!(bench.sh(&id, "cat fixed free d/f"), "x\ny\nz\n");
+}
