@@ -14,6 +14,9 @@ use crate::protocol::{ConflictReason, TreeConflict, TreeReport};
 /// More conflicts are not listened to.
 const CONFLICTS_MAX: usize = 100;
 
+/// No path of a machine is longer.
+const PATH_MAX: usize = 4096;
+
 impl Agent {
     /// Passes changes on until they are committed. Without a commit nothing is changed.
     pub(crate) async fn change_tree(
@@ -33,6 +36,9 @@ pub(crate) fn report(changed: TreeChanged, dry_run: bool) -> Result<TreeReport> 
             return Err(misbehaved("the machine's files were not changed"));
         }
         return Ok(TreeReport::Done);
+    }
+    if changed.conflicts.iter().any(|conflict| conflict.path.len() > PATH_MAX) {
+        return Err(misbehaved("what the machine says of its files makes no sense"));
     }
     let first: Vec<TreeConflict> = changed
         .conflicts
