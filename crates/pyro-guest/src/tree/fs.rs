@@ -18,8 +18,8 @@ use tonic::Status;
 use super::path::TreePath;
 use crate::files::status;
 
-/// Directories nested deeper are not removed or moved.
-const DEEPEST: usize = 1024;
+/// Directories nested deeper are not removed or moved: each takes some of the thread's stack.
+const DEEPEST: usize = 128;
 
 pub(super) const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
@@ -165,17 +165,27 @@ pub(super) fn open_dir_at(dir: impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(dir, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?)
 }
 
-/// True if something in this directory, or below it, is fixed.
-pub(super) fn holds_fixed(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<bool> {
-    let mut todo = vec![(open_dir_at(dir, name)?, 0)];
-    while let Some((dir, depth)) = todo.pop() {
-        if is_fixed(&dir, OsStr::new(".")).unwrap_or(false) || depth > DEEPEST {
+/// True if something in this directory, or below it, is fixed. However wide it is, one descriptor is
+/// open at a time.
+pub(super) fn holds_fixed(top: BorrowedFd<'_>, path: &TreePath) -> io::Result<bool> {
+    let mut todo = vec![(path.as_bytes().to_vec(), 0)];
+    while let Some((path, depth)) = todo.pop() {
+        if depth > DEEPEST {
+            return Ok(true);
+        }
+        let dir = match open_below(top, OsStr::from_bytes(&path), DIRECTORY) {
+            Ok(dir) => dir,
+            // Something is mounted on it.
+            Err(error) if error.raw_os_error() == Some(libc::EXDEV) => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        if is_fixed(&dir, OsStr::new("."))? {
             return Ok(true);
         }
         for name in names(dir.as_fd())? {
             let stat = rustix::fs::statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW)?;
             if is_directory(&stat) {
-                todo.push((open_dir_at(&dir, os(&name))?, depth + 1));
+                todo.push(([&path, &b"/"[..], name.as_bytes()].concat(), depth + 1));
             } else if is_fixed(&dir, os(&name))? {
                 return Ok(true);
             }
