@@ -69,10 +69,14 @@ pub(crate) fn refused(status: &Status) -> Error {
     let said = printable(status.message(), 400);
     let failed = |code| Error::new(code, said.clone());
     match status.code() {
-        Code::NotFound => failed(ErrorCode::NotFound),
-        Code::InvalidArgument => failed(ErrorCode::InvalidArgument),
-        Code::PermissionDenied => failed(ErrorCode::PermissionDenied),
-        Code::OutOfRange => failed(ErrorCode::TooLarge),
+        Code::NotFound => {
+            failed(ErrorCode::NotFound).with_hint("`pyro workspace file list` shows what there is")
+        }
+        Code::InvalidArgument => failed(ErrorCode::InvalidArgument)
+            .with_hint("`pyro workspace file stat` shows what it is"),
+        Code::PermissionDenied => failed(ErrorCode::PermissionDenied)
+            .with_hint("not even root of the machine may do that to this file"),
+        Code::OutOfRange => failed(ErrorCode::TooLarge).with_hint("do it in several steps"),
         Code::ResourceExhausted => failed(ErrorCode::NoSpace).with_hint(
             "remove something in the machine, or create the workspace with more --disk-mib",
         ),
