@@ -222,8 +222,7 @@ impl Check<'_> {
         if fs::is_fixed(&parent, path.name())? {
             return Ok(true);
         }
-        // An O_PATH descriptor will do: what is opened below is opened anew.
-        Ok(fs::is_directory(stat) && fs::holds_fixed(parent.as_fd(), path.name())?)
+        Ok(fs::is_directory(stat) && fs::holds_fixed(self.top(), path)?)
     }
 
     fn make(&mut self, make: Make) -> io::Result<()> {

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, StatxAttributes,
+    AtFlags, CWD, Dir, FileType, Gid, IFlags, Mode, OFlags, ResolveFlags, Stat, StatxAttributes,
     StatxFlags, Timespec, Timestamps, Uid,
 };
 use rustix::io::Errno;
@@ -18,8 +18,8 @@ use tonic::Status;
 use super::path::TreePath;
 use crate::files::status;
 
-/// Directories nested deeper are not removed or moved.
-const DEEPEST: usize = 1024;
+/// Directories nested deeper are not removed or moved: each takes some of the thread's stack.
+const DEEPEST: usize = 128;
 
 pub(super) const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
@@ -123,8 +123,26 @@ fn attributes(dir: impl AsFd, path: &OsStr) -> io::Result<StatxAttributes> {
 
 /// True if it can be neither removed nor replaced: a mount point, or one that chattr(1) protects.
 pub(super) fn is_fixed(dir: impl AsFd, path: &OsStr) -> io::Result<bool> {
-    let fixed = StatxAttributes::MOUNT_ROOT | StatxAttributes::IMMUTABLE | StatxAttributes::APPEND;
-    Ok(attributes(dir, path)?.intersects(fixed))
+    let attributes = attributes(&dir, path)?;
+    if attributes.contains(StatxAttributes::MOUNT_ROOT) {
+        return Ok(true);
+    }
+    // Whatever lies in erofs calls itself immutable, though overlayfs copies it up; it has no such
+    // flag that could be asked for.
+    Ok(attributes.intersects(StatxAttributes::IMMUTABLE | StatxAttributes::APPEND)
+        && is_protected(dir, path))
+}
+
+/// True if chattr(1) has made it immutable, or one to be added to only.
+fn is_protected(dir: impl AsFd, path: &OsStr) -> bool {
+    let protected = IFlags::IMMUTABLE | IFlags::APPEND;
+    let known = rustix::fs::statat(&dir, path, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| matches!(kind(&stat), FileType::RegularFile | FileType::Directory));
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    known
+        && rustix::fs::openat(dir, path, flags, Mode::empty())
+            .and_then(rustix::fs::ioctl_getflags)
+            .is_ok_and(|flags| flags.intersects(protected))
 }
 
 /// The names in a directory.
@@ -147,17 +165,27 @@ pub(super) fn open_dir_at(dir: impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(dir, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?)
 }
 
-/// True if something in this directory, or below it, is fixed.
-pub(super) fn holds_fixed(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<bool> {
-    let mut todo = vec![(open_dir_at(dir, name)?, 0)];
-    while let Some((dir, depth)) = todo.pop() {
-        if is_fixed(&dir, OsStr::new(".")).unwrap_or(false) || depth > DEEPEST {
+/// True if something in this directory, or below it, is fixed. However wide it is, one descriptor is
+/// open at a time.
+pub(super) fn holds_fixed(top: BorrowedFd<'_>, path: &TreePath) -> io::Result<bool> {
+    let mut todo = vec![(path.as_bytes().to_vec(), 0)];
+    while let Some((path, depth)) = todo.pop() {
+        if depth > DEEPEST {
+            return Ok(true);
+        }
+        let dir = match open_below(top, OsStr::from_bytes(&path), DIRECTORY) {
+            Ok(dir) => dir,
+            // Something is mounted on it.
+            Err(error) if error.raw_os_error() == Some(libc::EXDEV) => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        if is_fixed(&dir, OsStr::new("."))? {
             return Ok(true);
         }
         for name in names(dir.as_fd())? {
             let stat = rustix::fs::statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW)?;
             if is_directory(&stat) {
-                todo.push((open_dir_at(&dir, os(&name))?, depth + 1));
+                todo.push(([&path, &b"/"[..], name.as_bytes()].concat(), depth + 1));
             } else if is_fixed(&dir, os(&name))? {
                 return Ok(true);
             }

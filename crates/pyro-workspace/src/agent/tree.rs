@@ -14,6 +14,9 @@ use crate::protocol::{ConflictReason, TreeConflict, TreeReport};
 /// More conflicts are not listened to.
 const CONFLICTS_MAX: usize = 100;
 
+/// No path of a machine is longer.
+const PATH_MAX: usize = 4096;
+
 impl Agent {
     /// Passes changes on until they are committed. Without a commit nothing is changed.
     pub(crate) async fn change_tree(
@@ -33,6 +36,9 @@ pub(crate) fn report(changed: TreeChanged, dry_run: bool) -> Result<TreeReport> 
             return Err(misbehaved("the machine's files were not changed"));
         }
         return Ok(TreeReport::Done);
+    }
+    if changed.conflicts.iter().any(|conflict| conflict.path.len() > PATH_MAX) {
+        return Err(misbehaved("what the machine says of its files makes no sense"));
     }
     let first: Vec<TreeConflict> = changed
         .conflicts
@@ -63,10 +69,14 @@ pub(crate) fn refused(status: &Status) -> Error {
     let said = printable(status.message(), 400);
     let failed = |code| Error::new(code, said.clone());
     match status.code() {
-        Code::NotFound => failed(ErrorCode::NotFound),
-        Code::InvalidArgument => failed(ErrorCode::InvalidArgument),
-        Code::PermissionDenied => failed(ErrorCode::PermissionDenied),
-        Code::OutOfRange => failed(ErrorCode::TooLarge),
+        Code::NotFound => {
+            failed(ErrorCode::NotFound).with_hint("`pyro workspace file list` shows what there is")
+        }
+        Code::InvalidArgument => failed(ErrorCode::InvalidArgument)
+            .with_hint("`pyro workspace file stat` shows what it is"),
+        Code::PermissionDenied => failed(ErrorCode::PermissionDenied)
+            .with_hint("not even root of the machine may do that to this file"),
+        Code::OutOfRange => failed(ErrorCode::TooLarge).with_hint("do it in several steps"),
         Code::ResourceExhausted => failed(ErrorCode::NoSpace).with_hint(
             "remove something in the machine, or create the workspace with more --disk-mib",
         ),

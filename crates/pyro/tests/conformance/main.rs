@@ -130,6 +130,7 @@ cases! {
     editing::lists_are_filtered_bounded_and_continued,
     editing::a_patch_of_everything_applies_or_nothing_of_it,
     editing::a_patch_stays_in_its_directory,
+    editing::what_is_protected_or_mounted_is_not_changed,
     limits::a_fork_bomb_stays_inside,
     limits::a_memory_bomb_stays_inside,
     limits::a_full_disk_is_the_commands_problem,

@@ -206,10 +206,18 @@ fn a_patch_that_is_killed_at_any_moment_is_applied_whole_or_not_at_all() {
             .unwrap();
         std::thread::sleep(Duration::from_millis(dice.roll(700)));
         match dice.roll(3) {
-            0 => kill(client.id()),
-            _ => host.processes().into_iter().for_each(kill),
+            0 => {
+                kill(client.id());
+                let _ = client.wait();
+                // What was committed is still being made; a stop waits for that.
+                host.ok(["workspace", "stop", &id]);
+            }
+            _ => {
+                host.processes().into_iter().for_each(kill);
+                let _ = client.wait();
+                host.wait_until_quiet();
+            }
         }
-        let _ = client.wait();
         // At rest the disk is whole, or the host says that it is not.
         if host.status(&id)["state"] == "failed" {
             let output = host.output(["workspace", "diff", &id, "--name-only"]);

@@ -25,6 +25,9 @@ const DEEPEST: usize = 256;
 const LONGEST: Duration = Duration::from_secs(20);
 const MOST_VISITED: usize = 200_000;
 
+/// More than that, for a machine that answers slowly.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// The largest bulk of entries in one answer.
 const MOST_BYTES: usize = 4 << 20;
 
@@ -56,7 +59,10 @@ pub(super) async fn list(agent: &Agent, query: ListQuery) -> Result<Listed> {
     };
     let mut walk = Walk { agent, query: &query, top, globs, levels: Vec::new(), visited: 0 };
     walk.begin(ignores);
-    walk.run().await
+    tokio::time::timeout(PATIENCE, walk.run()).await.unwrap_or_else(|_| {
+        Err(Error::new(ErrorCode::Timeout, "the machine takes too long to list its files")
+            .with_hint("list a smaller directory, or without `recursive`"))
+    })
 }
 
 /// The rules of the directories from `/workspace` to the one above `directory`.
@@ -136,24 +142,32 @@ impl Walk<'_> {
         let mut listed = Listed::default();
         let mut bytes = 0;
         let mut last = None;
-        while let Some(entry) = self.next().await? {
+        while let Some(step) = self.next().await? {
             let full = listed.entries.len() >= limit || bytes >= MOST_BYTES;
-            if full || self.visited > MOST_VISITED || Instant::now() >= deadline {
+            let long = self.visited > MOST_VISITED || Instant::now() >= deadline;
+            if (full || long) && last.is_some() {
                 listed.next = last;
                 break;
             }
-            last = Some(entry.path.clone());
-            if self.globs.want(entry.path.as_bytes()) {
-                bytes += 200 + entry.path.as_bytes().len();
-                bytes += entry.target.as_ref().map_or(0, |target| target.as_bytes().len());
-                listed.entries.push(entry);
+            match step {
+                Step::Entry(entry) => {
+                    last = Some(entry.path.clone());
+                    if self.globs.want(entry.path.as_bytes()) {
+                        bytes += 200 + entry.path.as_bytes().len();
+                        bytes += entry.target.as_ref().map_or(0, |it| it.as_bytes().len());
+                        listed.entries.push(entry);
+                    }
+                }
+                // Of a directory that is left out, the next list must not begin in the middle.
+                Step::LeftOut(Some(path)) => last = Some(path),
+                Step::LeftOut(None) => {}
             }
         }
         Ok(listed)
     }
 
-    /// The next entry that is not ignored, and steps into it if it is a directory.
-    async fn next(&mut self) -> Result<Option<FileEntry>> {
+    /// The next entry; steps into it if it is a directory.
+    async fn next(&mut self) -> Result<Option<Step>> {
         loop {
             let depth = self.levels.len();
             let Some(level) = self.levels.last_mut() else { return Ok(None) };
@@ -173,14 +187,15 @@ impl Walk<'_> {
                 && (name == b".git"
                     || level.ignores.leave_out(&join(self.top, &relative), is_directory));
             if ignored {
-                continue;
+                let path = (!is_directory).then(|| BytePath::new(relative));
+                return Ok(Some(Step::LeftOut(path)));
             }
             if is_directory && self.query.recursive && depth < DEEPEST {
                 let ignores = level.ignores.clone();
                 self.levels.push(Level::new(relative.clone(), Vec::new(), ignores));
             }
             let Some(entry) = entry(relative, found) else { continue };
-            return Ok(Some(entry));
+            return Ok(Some(Step::Entry(entry)));
         }
     }
 
@@ -229,6 +244,12 @@ impl Walk<'_> {
         }
         Ok(())
     }
+}
+
+enum Step {
+    Entry(FileEntry),
+    /// What git ignores: the path, if it is no directory.
+    LeftOut(Option<BytePath>),
 }
 
 fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
