@@ -376,10 +376,11 @@ struct Settled(i64);
 
 impl Settled {
     fn wait(of: BorrowedFd<'_>) -> rustix::io::Result<Self> {
-        let begun = coarse();
+        // Newer kernels take some change times from the finer clock, which is ahead of the other.
+        let begun = clock(ClockId::Realtime);
         let mut now = coarse();
-        while now == begun {
-            // One tick at most; what is waited for is the clock itself.
+        while now <= begun {
+            // A tick or two; what is waited for is the clock itself.
             std::thread::sleep(Duration::from_millis(1));
             now = coarse();
         }
@@ -394,7 +395,11 @@ impl Settled {
 
 /// The clock that the kernel takes file times from.
 fn coarse() -> i64 {
-    let now = rustix::time::clock_gettime(ClockId::RealtimeCoarse);
+    clock(ClockId::RealtimeCoarse)
+}
+
+fn clock(which: ClockId) -> i64 {
+    let now = rustix::time::clock_gettime(which);
     now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec)
 }
 

@@ -229,8 +229,16 @@ impl Machine for ContainerMachine {
     }
 
     async fn stand_still(&self) -> Result<Option<Stillness>> {
-        self.hold(|held| held.readers += 1).await?;
-        let reader = Reader(Arc::clone(&self.holds));
+        let holds = Arc::clone(&self.holds);
+        // Made where it freezes: if whoever asked has given up meanwhile, it is dropped there, and thaws.
+        let frozen = tokio::task::spawn_blocking(move || {
+            holds.change(|held| held.readers += 1)?;
+            Ok(Reader(holds))
+        });
+        let reader = frozen
+            .await
+            .unwrap_or_else(|error| Err(io::Error::other(error)))
+            .map_err(EngineError::io("cannot hold the container still"))?;
         let layers = Arc::clone(&self.layers);
         // Nothing writes any more; what was written must still come to the image that is read.
         tokio::task::spawn_blocking(move || rustix::fs::syncfs(&layers.top))

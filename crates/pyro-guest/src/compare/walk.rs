@@ -11,12 +11,15 @@ use super::{OPEN_DIRECTORY, status};
 /// Each level holds a descriptor open. What is nested deeper is told as a directory, not what is in it.
 const DEPTH_MAX: usize = 256;
 
+/// Hears a path, and whether it is a directory.
+pub(super) type Tell<'a> = &'a mut dyn FnMut(&[u8], bool) -> Result<(), Status>;
+
 /// Tells of each name of `top` that is `wanted`, and of everything below it, directories first.
 pub(super) fn walk(
     top: BorrowedFd<'_>,
     path: &[u8],
     wanted: &dyn Fn(&[u8]) -> bool,
-    tell: &mut dyn FnMut(&[u8], bool) -> Result<(), Status>,
+    tell: Tell<'_>,
 ) -> Result<(), Status> {
     // One of our own, for it is read to its end.
     let own = rustix::fs::openat(top, c".", OPEN_DIRECTORY, Mode::empty())
