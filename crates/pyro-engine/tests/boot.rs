@@ -161,6 +161,7 @@ async fn files_travel_whole() {
         path: b"/workspace/a/b".to_vec().into(),
         offset: 1_000_000,
         length: 1_500_000,
+        ..ReadFileRequest::default()
     };
     let begun = Instant::now();
     let mut stream = client.read_file(request).await.unwrap().into_inner();

@@ -1,7 +1,7 @@
 //! What is left when something is killed at any moment: nothing that should not be.
 
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::harness::Host;
 
@@ -216,6 +216,12 @@ fn a_patch_that_is_killed_at_any_moment_is_applied_whole_or_not_at_all() {
                 host.processes().into_iter().for_each(kill);
                 let _ = client.wait();
                 host.wait_until_quiet();
+                // A process that is on its way out holds its lock a moment longer than its files.
+                let deadline = Instant::now() + Duration::from_secs(20);
+                while host.status(&id)["state"] == "started" {
+                    assert!(Instant::now() < deadline, "round {round}: its death goes unnoticed");
+                    std::thread::sleep(Duration::from_millis(20));
+                }
             }
         }
         // At rest the disk is whole, or the host says that it is not.
