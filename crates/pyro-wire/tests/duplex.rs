@@ -99,6 +99,16 @@ impl Agent for Fake {
         })))))
     }
 
+    type CompareTreeStream =
+        Pin<Box<dyn Stream<Item = Result<pyro_wire::v1::CompareOutput, Status>> + Send>>;
+
+    async fn compare_tree(
+        &self,
+        _: Request<Streaming<pyro_wire::v1::CompareInput>>,
+    ) -> Result<Response<Self::CompareTreeStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn stat_file(&self, _: Request<StatFileRequest>) -> Result<Response<FileStat>, Status> {
         Err(Status::unimplemented(""))
     }
