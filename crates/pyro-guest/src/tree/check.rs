@@ -439,5 +439,5 @@ enum Way {
 }
 
 fn ctime_ns(stat: &Stat) -> i64 {
-    (stat.st_ctime as i64).saturating_mul(1_000_000_000).saturating_add(stat.st_ctime_nsec as i64)
+    stat.st_ctime.saturating_mul(1_000_000_000).saturating_add(stat.st_ctime_nsec as i64)
 }
