@@ -5,6 +5,7 @@
 //! inside. The CLI, the supervisor's socket and every later door speak these types, and
 //! [`operation::CATALOGUE`] lists the operations they must all offer.
 
+pub mod apply;
 pub mod diff;
 pub mod document;
 pub mod env_vars;

@@ -6,6 +6,7 @@
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::{Deserialize, Serialize};
 
+use crate::apply::{Applied, ApplyRequest};
 use crate::diff::{DiffRequest, WorkspaceDiff};
 use crate::environment::EnvironmentRef;
 use crate::exec::{ExecRequest, ExecResult, JournalCommand};
@@ -237,6 +238,8 @@ operations! {
         "Show the commands that ran in a workspace, with their output.";
     "workspace_diff", ["workspace", "diff"], DiffRequest => WorkspaceDiff, Reads,
         "Show what changed in /workspace since it was seeded.";
+    "workspace_apply", ["workspace", "apply"], ApplyRequest => Applied, Destroys,
+        "Bring what changed in /workspace back to the directory that it was seeded from.";
     "workspace_export", ["workspace", "export"], ExportRequest => Exported, Writes,
         "Copy a file or tree out of a workspace.";
     "workspace_sync_push", ["workspace", "sync", "push"],

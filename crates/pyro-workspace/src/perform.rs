@@ -160,6 +160,8 @@ table! {
         pyro.logs(&request.workspace, request.tail).await?;
     "workspace_diff": |pyro, request: pyro_contract::diff::DiffRequest, call|
         pyro.diff(&request, &call.watch).await?;
+    "workspace_apply": |pyro, request: pyro_contract::apply::ApplyRequest, call|
+        pyro.apply(&request, &call.watch).await?;
     "workspace_export": |pyro, request: pyro_contract::operation::ExportRequest, call|
         pyro.export(&request, &call.watch).await?;
     "workspace_sync_push": |pyro, request: pyro_contract::sync::SyncPushRequest, call|

@@ -7,6 +7,7 @@
 //! remembered ([`record`]), so that an unchanged file need not be read, and a host's file that was
 //! changed since is not overwritten unasked.
 
+mod apply;
 mod beneath;
 mod follow;
 mod guest_path;

@@ -1,5 +1,6 @@
 //! The command line, as types.
 
+pub(crate) mod apply;
 mod sync;
 
 use std::path::PathBuf;
@@ -296,6 +297,9 @@ Examples:
     /// Bring a tree of the host into a workspace, or one of a workspace to the host
     #[command(subcommand)]
     Sync(SyncCommand),
+    /// Bring what changed in /workspace back to the directory that it was seeded from
+    #[command(after_help = apply::EXAMPLES)]
+    Apply(apply::ApplyArgs),
     /// Copy a file or tree out of a workspace
     #[command(after_help = "\
 Examples:

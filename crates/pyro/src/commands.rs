@@ -1,5 +1,6 @@
 //! One function for each command.
 
+mod apply;
 mod doctor;
 mod environment;
 mod exec;
@@ -73,6 +74,7 @@ pub(crate) async fn dispatch(command: Command, ui: &Ui) -> Result<u8> {
                 review::export(&pyro, &workspace, path, output, force, ui).await
             }
             WorkspaceCommand::Sync(command) => sync::run(&pyro, command, ui).await,
+            WorkspaceCommand::Apply(args) => apply::run(&pyro, args, ui).await,
             other => workspace::run(&pyro, other, ui).await,
         },
         Command::Supervise(_)

@@ -29,8 +29,8 @@ use crate::home::{Home, WorkspaceDir, sync_dir};
 use crate::review::Review;
 use crate::watch::{Watch, interrupted};
 use decide::{Before, Decided, Decision, Host, Plan};
-pub(super) use journal::Target;
-use journal::Stage;
+pub(super) use journal::{Stage, Step, Target};
+pub(super) use write::put;
 
 /// A pull that was decided on and made ready, and has changed nothing yet.
 pub(super) struct Pull {
@@ -212,9 +212,8 @@ impl Destination {
     }
 
     fn new(home: &Home, path: &Path, beside: PathBuf) -> Result<Self> {
-        let refused = |error: &std::io::Error| {
-            Error::io(format!("cannot make {}", path.display()), error)
-        };
+        let refused =
+            |error: &std::io::Error| Error::io(format!("cannot make {}", path.display()), error);
         match std::fs::create_dir(&beside) {
             Ok(()) => {}
             // Left by one that was killed, or another that is at work: then opening it fails.

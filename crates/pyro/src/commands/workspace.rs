@@ -59,6 +59,7 @@ pub(super) async fn run(pyro: &Pyro, command: WorkspaceCommand, ui: &Ui) -> Resu
         }
         // Handled where their streams are.
         WorkspaceCommand::Exec { .. }
+        | WorkspaceCommand::Apply(_)
         | WorkspaceCommand::Diff { .. }
         | WorkspaceCommand::Sync(_)
         | WorkspaceCommand::Export { .. } => {}

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // all of this crate is a test
 
+mod apply;
 mod configuration;
 mod containers;
 mod crash;

@@ -45,7 +45,7 @@ pub(in crate::sync) struct Target {
 /// One step. Paths are relative to the directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Step {
+pub(in crate::sync) enum Step {
     /// Moves what is there into the stage, under this number.
     Remove { path: BytePath, number: u32 },
     /// Makes a directory, if there is none.
@@ -80,9 +80,8 @@ const VERSION: u32 = 1;
 impl Target {
     /// Opens a directory, alone, and completes what another sync may have left undone in it.
     pub(in crate::sync) fn open(home: &Home, path: &Path) -> Result<Self> {
-        let unreadable = |error: &std::io::Error| {
-            Error::io(format!("cannot open {}", path.display()), error)
-        };
+        let unreadable =
+            |error: &std::io::Error| Error::io(format!("cannot open {}", path.display()), error);
         let whole = fs::canonicalize(path).map_err(|error| unreadable(&error))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(&whole, flags, Mode::empty()).map_err(|errno| {
@@ -117,7 +116,7 @@ impl Target {
         home.root().join("syncs").join(name).exists()
     }
 
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+    pub(in crate::sync) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 
@@ -127,12 +126,19 @@ impl Target {
                 let journal: Journal = serde_json::from_slice(&bytes).map_err(|error| {
                     Error::new(
                         ErrorCode::Damaged,
-                        format!("an unfinished pull into {} cannot be finished", self.shown.display()),
+                        format!(
+                            "an unfinished pull into {} cannot be finished",
+                            self.shown.display()
+                        ),
                     )
                     .with_cause(error.to_string())
-                    .with_hint(format!("look at the directory, then remove {}", self.journal.display()))
+                    .with_hint(format!(
+                        "look at the directory, then remove {}",
+                        self.journal.display()
+                    ))
                 })?;
-                let own = rustix::fs::fstat(&self.fd).map_err(|errno| self.failed("look at", errno))?;
+                let own =
+                    rustix::fs::fstat(&self.fd).map_err(|errno| self.failed("look at", errno))?;
                 // Another directory stands there now, which is none of the journal's business.
                 if (own.st_dev, own.st_ino) == (journal.device, journal.inode) {
                     self.finish(&journal.steps)?;
@@ -208,7 +214,7 @@ impl Target {
 }
 
 /// Where things are made ready.
-pub(super) struct Stage {
+pub(in crate::sync) struct Stage {
     target: Arc<Target>,
     dir: OwnedFd,
     next: u32,
@@ -217,26 +223,27 @@ pub(super) struct Stage {
 
 impl Stage {
     /// An empty one. It goes when it is dropped, unless it was committed.
-    pub(super) fn open(target: &Arc<Target>) -> Result<Self> {
+    pub(in crate::sync) fn open(target: &Arc<Target>) -> Result<Self> {
         let refused = |errno| target.failed("write to", errno);
         rustix::fs::mkdirat(&target.fd, STAGE, Mode::RWXU).map_err(refused)?;
-        let dir = rustix::fs::openat(&target.fd, STAGE, DIRECTORY, Mode::empty()).map_err(refused)?;
+        let dir =
+            rustix::fs::openat(&target.fd, STAGE, DIRECTORY, Mode::empty()).map_err(refused)?;
         Ok(Self { target: Arc::clone(target), dir, next: 0, is_bound: false })
     }
 
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+    pub(in crate::sync) fn fd(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
     }
 
     /// A number that nothing has yet.
-    pub(super) fn number(&mut self) -> u32 {
+    pub(in crate::sync) fn number(&mut self) -> u32 {
         self.next += 1;
         self.next
     }
 
     /// Makes all steps. An error before they count has changed nothing; a later one says that the
     /// rest is to come.
-    pub(super) fn commit(mut self, steps: Vec<Step>) -> Result<()> {
+    pub(in crate::sync) fn commit(mut self, steps: Vec<Step>) -> Result<()> {
         self.check(&steps)?;
         self.flush(&steps).map_err(|errno| self.target.failed("flush", errno))?;
         #[cfg(test)]
@@ -248,7 +255,8 @@ impl Stage {
 
     /// What could stop the steps halfway.
     fn check(&self, steps: &[Step]) -> Result<()> {
-        let own = rustix::fs::fstat(&self.dir).map_err(|errno| self.target.failed("look at", errno))?;
+        let own =
+            rustix::fs::fstat(&self.dir).map_err(|errno| self.target.failed("look at", errno))?;
         let made: BTreeSet<&[u8]> = steps
             .iter()
             .filter_map(|step| match step {
@@ -318,10 +326,14 @@ fn make(top: BorrowedFd<'_>, stage: BorrowedFd<'_>, step: &Step) -> rustix::io::
         Err(errno) => return Err(errno),
     };
     match step {
-        Step::Remove { number, .. } => remove(opened.as_fd(), name, stage, &format!("gone-{number}")),
+        Step::Remove { number, .. } => {
+            remove(opened.as_fd(), name, stage, &format!("gone-{number}"))
+        }
         Step::Directory { .. } => match rustix::fs::mkdirat(&opened, name, Mode::RWXU) {
             Err(Errno::EXIST) => match beneath::look(opened.as_fd(), name)? {
-                Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => Ok(()),
+                Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                    Ok(())
+                }
                 _ => Err(Errno::NOTDIR),
             },
             other => other,
@@ -386,9 +398,9 @@ fn flush_directories(top: BorrowedFd<'_>, changed: &BTreeSet<&[u8]>) -> rustix::
     }
     for directory in changed {
         match beneath::directory(top, directory) {
-            Ok(opened) => File::from(opened).sync_all().map_err(|error| {
-                Errno::from_io_error(&error).unwrap_or(Errno::IO)
-            })?,
+            Ok(opened) => File::from(opened)
+                .sync_all()
+                .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => return rustix::fs::syncfs(top),
             Err(errno) => return Err(errno),
         }

@@ -4,16 +4,16 @@ use std::fs::File;
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt as _;
 
+use pyro_contract::Result;
 use pyro_contract::diff::FileKind;
 use pyro_contract::path::BytePath;
 use pyro_contract::progress::{Progress as _, Report, Unit};
-use pyro_contract::Result;
 use pyro_layers::content::Content;
 use pyro_layers::{Layer, LayerError};
 use rustix::fs::{Mode, OFlags, Timespec, Timestamps};
 use sha2::{Digest as _, Sha256};
 
-use super::decide::{Place, Plan};
+use super::decide::Plan;
 use super::journal::{Stage, Step};
 use crate::sync::beneath::{MODE, failed};
 use crate::sync::record::{Sha, link_digest};
@@ -53,7 +53,8 @@ pub(super) fn ready(
             unit: Unit::Bytes,
         });
         let content = Content::new(layer, place.node)?;
-        let sha256 = write(&content, place, number, stage, watch)?;
+        let mode = u32::from(content.meta().mode) & MODE;
+        let sha256 = put(&content, &place.path, mode, number, stage, watch)?;
         bytes += content.meta().size;
         contents.push((place.path.clone(), sha256));
         steps.push(Step::Place { path: BytePath::new(place.path.clone()), number });
@@ -64,14 +65,16 @@ pub(super) fn ready(
     Ok(Ready { steps, contents })
 }
 
-fn write(
+/// Writes a file or link into the stage, under a number. `path` is where it will be.
+pub(in crate::sync) fn put(
     content: &Content<'_>,
-    place: &Place,
+    path: &[u8],
+    mode: u32,
     number: u32,
     stage: &Stage,
     watch: &Watch,
 ) -> Result<Sha> {
-    let refused = |errno| failed("write", &place.path, errno);
+    let refused = |errno| failed("write", path, errno);
     let name = number.to_string();
     let time = Timespec { tv_sec: content.meta().mtime, tv_nsec: 0 };
     let times = Timestamps { last_access: time, last_modification: time };
@@ -82,8 +85,7 @@ fn write(
         rustix::fs::utimensat(stage.fd(), &name, &times, flags).map_err(refused)?;
         return Ok(link_digest(target.as_bytes()));
     }
-    let flags =
-        OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let out = rustix::fs::openat(stage.fd(), &name, flags, Mode::RUSR | Mode::WUSR)
         .map(File::from)
         .map_err(refused)?;
@@ -93,14 +95,15 @@ fn write(
         digest.update(block);
         for piece in block.chunks(HOLE) {
             if piece.iter().any(|byte| *byte != 0) {
-                let attempt = || format!("cannot write {}", BytePath::new(place.path.clone()));
-                out.write_all_at(piece, offset).map_err(|error| LayerError::io(attempt())(error))?;
+                let attempt = || format!("cannot write {}", BytePath::new(path));
+                out.write_all_at(piece, offset)
+                    .map_err(|error| LayerError::io(attempt())(error))?;
             }
             offset += piece.len() as u64;
         }
         Ok(ControlFlow::Continue(()))
     })?;
-    let mode = Mode::from_raw_mode(u32::from(content.meta().mode) & MODE);
+    let mode = Mode::from_raw_mode(mode);
     rustix::fs::ftruncate(&out, offset)
         .and_then(|()| rustix::fs::futimens(&out, &times))
         .and_then(|()| rustix::fs::fchmod(&out, mode))
