@@ -11,6 +11,7 @@ pub mod env_vars;
 pub mod environment;
 pub mod error;
 pub mod exec;
+mod method;
 pub mod name;
 pub mod operation;
 pub mod path;

@@ -1,0 +1,148 @@
+//! A command that runs, and is listened to while it does.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyro_contract::exec::Stream;
+use pyro_contract::{Error, ErrorCode, Result};
+use pyro_workspace::{Collected, ExecEvent, ExecInput, ExecOutput, ExecSession};
+use tokio::sync::{Mutex, mpsc};
+
+use crate::pending::{Outcome, Pending};
+use crate::runtime::runtime;
+
+/// So many pieces of output may wait for a reader; then the command waits.
+const WINDOW: usize = 64;
+
+enum Event {
+    Output(Stream, Vec<u8>),
+    /// The whole result, as JSON; nothing follows.
+    Ended(String),
+}
+
+/// What a command can be told.
+enum Word {
+    Stdin(Vec<u8>),
+    EndOfStdin,
+    Signal(i32),
+}
+
+/// A running command. Dropping it ends the command.
+#[pyclass(frozen)]
+pub(crate) struct Session {
+    /// The command's number in the journal.
+    #[pyo3(get)]
+    sequence: u64,
+    events: Arc<Mutex<mpsc::Receiver<Result<Event>>>>,
+    input: Arc<Mutex<Option<ExecInput>>>,
+    pump: tokio::task::AbortHandle,
+}
+
+impl Session {
+    pub(crate) fn new(session: ExecSession) -> PyResult<Self> {
+        let ExecSession { sequence, output, input } = session;
+        let (sender, events) = mpsc::channel(WINDOW);
+        // Read at all times: what acknowledges input arrives among the output.
+        let pump = runtime()?.spawn(pump(output, sender)).abort_handle();
+        let events = Arc::new(Mutex::new(events));
+        Ok(Self { sequence, events, input: Arc::new(Mutex::new(Some(input))), pump })
+    }
+
+    /// Says something to the command, unless the session is closed.
+    fn tell(&self, word: Word) -> PyResult<Pending> {
+        let input = Arc::clone(&self.input);
+        Pending::begin(move |_| async move {
+            let mut input = input.lock().await;
+            let input = input.as_mut().ok_or_else(closed)?;
+            match word {
+                Word::Stdin(data) => input.stdin(&data).await?,
+                Word::EndOfStdin => input.close_stdin().await?,
+                Word::Signal(number) => input.signal(number).await?,
+            }
+            Ok(Outcome::Done)
+        })
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.pump.abort();
+    }
+}
+
+#[pymethods]
+impl Session {
+    /// The next event: (stream, bytes), or the result as JSON after the last of them.
+    fn next(&self) -> PyResult<Pending> {
+        let events = Arc::clone(&self.events);
+        Pending::begin(move |_| async move {
+            match events.lock().await.recv().await {
+                Some(Ok(Event::Output(stream, bytes))) => Ok(Outcome::Output(stream, bytes)),
+                Some(Ok(Event::Ended(result))) => Ok(Outcome::Json(result)),
+                Some(Err(error)) => Err(error),
+                None => Err(closed()),
+            }
+        })
+    }
+
+    /// Sends stdin; done once the command, or what lies between, has taken it.
+    fn write(&self, data: Vec<u8>) -> PyResult<Pending> {
+        self.tell(Word::Stdin(data))
+    }
+
+    /// Ends stdin.
+    fn close_stdin(&self) -> PyResult<Pending> {
+        self.tell(Word::EndOfStdin)
+    }
+
+    /// Sends a signal to the command's process group.
+    fn signal(&self, number: i32) -> PyResult<Pending> {
+        self.tell(Word::Signal(number))
+    }
+
+    /// Ends the command, if it still runs.
+    fn close(&self) -> PyResult<()> {
+        self.pump.abort();
+        let input = Arc::clone(&self.input);
+        runtime()?.spawn(async move { input.lock().await.take() });
+        Ok(())
+    }
+}
+
+fn closed() -> Error {
+    Error::new(ErrorCode::WrongState, "the command was closed")
+        .with_hint("`run` and `exec` start another")
+}
+
+async fn pump(mut output: ExecOutput, sender: mpsc::Sender<Result<Event>>) {
+    let mut collected = Collected::default();
+    loop {
+        let event = match output.next().await {
+            Ok(Some(ExecEvent::Output(stream, bytes))) => {
+                collected.push(stream, &bytes);
+                Ok(Event::Output(stream, bytes.to_vec()))
+            }
+            Ok(Some(ExecEvent::Exit(outcome))) => {
+                let result = collected.into_result(outcome);
+                let event = serde_json::to_string(&result).map(Event::Ended);
+                let event = event.map_err(|error| lost().with_cause(error.to_string()));
+                let _ = sender.send(event).await;
+                return;
+            }
+            Ok(None) => Err(lost()),
+            Err(error) => Err(error),
+        };
+        let last = event.is_err();
+        if sender.send(event).await.is_err() || last {
+            return;
+        }
+    }
+}
+
+fn lost() -> Error {
+    Error::new(
+        ErrorCode::MachineFailed,
+        "the connection to the workspace was lost while the command ran",
+    )
+    .with_hint("`status()` tells its state")
+}
