@@ -131,6 +131,8 @@ pub struct ExecInput {
     frames: SplitSink<Socket, Message>,
     /// One for each frame of stdin that may be sent.
     credit: tokio::sync::mpsc::Receiver<()>,
+    /// One was taken, for the next frame.
+    is_ready: bool,
 }
 
 pub(crate) async fn exec(dir: &WorkspaceDir, request: &ExecRequest) -> Result<ExecSession> {
@@ -149,7 +151,7 @@ pub(crate) async fn exec(dir: &WorkspaceDir, request: &ExecRequest) -> Result<Ex
     Ok(ExecSession {
         sequence,
         output: ExecOutput { frames: stream, credit: give },
-        input: ExecInput { frames: sink, credit: take },
+        input: ExecInput { frames: sink, credit: take, is_ready: false },
     })
 }
 
@@ -190,13 +192,26 @@ fn output_event(frame: &Bytes) -> Option<ExecEvent> {
 }
 
 impl ExecInput {
+    /// The most bytes that [`Self::ready`] promises room for.
+    pub const PIECE: usize = STDIN_FRAME;
+
+    /// Waits until a piece of stdin would be taken at once. Giving up this wait loses nothing.
+    pub async fn ready(&mut self) -> Result<()> {
+        if !self.is_ready {
+            self.credit.recv().await.ok_or_else(unexpected)?;
+            self.is_ready = true;
+        }
+        Ok(())
+    }
+
     /// Sends stdin; waits while the command does not take it. The request must have said `stdin`.
     ///
     /// Needs somebody to call [`ExecOutput::next`] meanwhile: that is where the supervisor's
     /// acknowledgements arrive.
     pub async fn stdin(&mut self, bytes: &[u8]) -> Result<()> {
-        for piece in bytes.chunks(STDIN_FRAME) {
-            self.credit.recv().await.ok_or_else(unexpected)?;
+        for piece in bytes.chunks(Self::PIECE) {
+            self.ready().await?;
+            self.is_ready = false;
             let frame = Channel::Stdin.frame(piece);
             self.frames.send(Message::Binary(frame.into())).await.map_err(lost)?;
         }

@@ -10,7 +10,7 @@ use pyro_workspace::{Call, Home, Pyro, Settings};
 use serde_json::Value;
 
 use crate::failure::{not_json, raise};
-use crate::pending::{Outcome, Pending};
+use crate::pending::{GRACE, NO_GRACE, Outcome, Pending};
 
 /// A client of everything under one `PYRO_HOME`.
 #[pyclass(frozen)]
@@ -44,7 +44,7 @@ impl Client {
     fn perform(&self, operation: String, request: &str) -> PyResult<Pending> {
         let request: Value = serde_json::from_str(request).map_err(|error| not_json(&error))?;
         let pyro = self.pyro.clone();
-        Pending::begin(move |watch| async move {
+        Pending::begin(GRACE, move |watch| async move {
             let call = Call { watch, ..Call::default() };
             let result = pyro.perform(&operation, request, &call).await?;
             Ok(Outcome::Json(result.to_string()))
@@ -63,7 +63,7 @@ impl Client {
             ));
         }
         let pyro = self.pyro.clone();
-        Pending::begin(move |_| async move {
+        Pending::begin(NO_GRACE, move |_| async move {
             pyro.exec(&workspace, &request).await.map(Outcome::Session)
         })
     }

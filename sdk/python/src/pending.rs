@@ -17,7 +17,9 @@ use crate::runtime::runtime;
 use crate::session::Session;
 
 /// An operation that was interrupted undoes what it had begun within this, or is dropped.
-const GRACE: Duration = Duration::from_secs(5);
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
+/// For what has nothing to undo.
+pub(crate) const NO_GRACE: Duration = Duration::ZERO;
 
 /// A signal that arrives just before the wait begins does not end it; so it ends by itself now
 /// and then, to look.
@@ -94,12 +96,14 @@ impl Drop for Finisher {
 pub(crate) struct Pending {
     shared: Arc<Shared>,
     interrupt: Interrupt,
+    grace: Duration,
     task: tokio::task::AbortHandle,
 }
 
 impl Pending {
-    /// Begins `work`, which gets somebody to report to and to be interrupted by.
-    pub(crate) fn begin<F>(work: impl FnOnce(Watch) -> F) -> PyResult<Self>
+    /// Begins `work`, which gets somebody to report to and to be interrupted by. Interrupted, it
+    /// is dropped after `grace`.
+    pub(crate) fn begin<F>(grace: Duration, work: impl FnOnce(Watch) -> F) -> PyResult<Self>
     where
         F: Future<Output = Result<Outcome>> + Send + 'static,
     {
@@ -113,7 +117,7 @@ impl Pending {
         let task = runtime()?.spawn(async move {
             finisher.0.finish(work.await);
         });
-        Ok(Self { shared, interrupt, task: task.abort_handle() })
+        Ok(Self { shared, interrupt, grace, task: task.abort_handle() })
     }
 }
 
@@ -186,11 +190,14 @@ impl Pending {
     /// Interrupts it: it undoes what it had begun and is done soon, by force if it must be.
     fn cancel(&self) -> PyResult<()> {
         self.interrupt.trigger();
-        let (task, shared) = (self.task.clone(), Arc::clone(&self.shared));
+        if self.grace.is_zero() {
+            self.task.abort();
+            return Ok(());
+        }
+        let (task, grace) = (self.task.clone(), self.grace);
         runtime()?.spawn(async move {
-            tokio::time::sleep(GRACE).await;
+            tokio::time::sleep(grace).await;
             task.abort();
-            drop(shared);
         });
         Ok(())
     }

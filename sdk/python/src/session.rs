@@ -6,9 +6,9 @@ use pyo3::prelude::*;
 use pyro_contract::exec::Stream;
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_workspace::{Collected, ExecEvent, ExecInput, ExecOutput, ExecSession};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, MutexGuard, Notify, mpsc};
 
-use crate::pending::{Outcome, Pending};
+use crate::pending::{NO_GRACE, Outcome, Pending};
 use crate::runtime::runtime;
 
 /// So many pieces of output may wait for a reader; then the command waits.
@@ -23,6 +23,8 @@ enum Event {
 /// What a command can be told.
 enum Word {
     Stdin(Vec<u8>),
+    /// All of it.
+    WholeStdin(Vec<u8>),
     EndOfStdin,
     Signal(i32),
 }
@@ -34,7 +36,7 @@ pub(crate) struct Session {
     #[pyo3(get)]
     sequence: u64,
     events: Arc<Mutex<mpsc::Receiver<Result<Event>>>>,
-    input: Arc<Mutex<Option<ExecInput>>>,
+    speaker: Speaker,
     pump: tokio::task::AbortHandle,
 }
 
@@ -45,22 +47,73 @@ impl Session {
         // Read at all times: what acknowledges input arrives among the output.
         let pump = runtime()?.spawn(pump(output, sender)).abort_handle();
         let events = Arc::new(Mutex::new(events));
-        Ok(Self { sequence, events, input: Arc::new(Mutex::new(Some(input))), pump })
+        let input = Arc::new(Mutex::new(Some(input)));
+        let speaker = Speaker { input, urgent: Arc::default() };
+        Ok(Self { sequence, events, speaker, pump })
     }
 
     /// Says something to the command, unless the session is closed.
     fn tell(&self, word: Word) -> PyResult<Pending> {
-        let input = Arc::clone(&self.input);
-        Pending::begin(move |_| async move {
-            let mut input = input.lock().await;
-            let input = input.as_mut().ok_or_else(closed)?;
+        let speaker = self.speaker.clone();
+        Pending::begin(NO_GRACE, move |_| async move {
             match word {
-                Word::Stdin(data) => input.stdin(&data).await?,
-                Word::EndOfStdin => input.close_stdin().await?,
-                Word::Signal(number) => input.signal(number).await?,
+                Word::Stdin(data) => speaker.stdin(&data).await?,
+                Word::WholeStdin(data) => {
+                    // A command may end, or close its stdin, before it has read all.
+                    let _ = speaker.stdin(&data).await;
+                    let _ = speaker.say(Word::EndOfStdin).await;
+                }
+                word => speaker.say(word).await?,
             }
             Ok(Outcome::Done)
         })
+    }
+}
+
+/// What speaks to the command. A signal does not wait behind input that the command does not take.
+#[derive(Clone)]
+struct Speaker {
+    input: Arc<Mutex<Option<ExecInput>>>,
+    urgent: Arc<Notify>,
+}
+
+impl Speaker {
+    async fn stdin(&self, data: &[u8]) -> Result<()> {
+        for piece in data.chunks(ExecInput::PIECE) {
+            loop {
+                let mut input = self.input.lock().await;
+                let input = input.as_mut().ok_or_else(closed)?;
+                tokio::select! {
+                    biased;
+                    // Lets somebody else have the input, who waits for it already.
+                    () = self.urgent.notified() => {}
+                    ready = input.ready() => {
+                        ready?;
+                        input.stdin(piece).await?;
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn say(&self, word: Word) -> Result<()> {
+        let mut input = self.lock_at_once().await;
+        let input = input.as_mut().ok_or_else(closed)?;
+        match word {
+            Word::Signal(number) => input.signal(number).await,
+            Word::Stdin(_) | Word::WholeStdin(_) | Word::EndOfStdin => input.close_stdin().await,
+        }
+    }
+
+    async fn close(&self) {
+        self.lock_at_once().await.take();
+    }
+
+    async fn lock_at_once(&self) -> MutexGuard<'_, Option<ExecInput>> {
+        self.urgent.notify_one();
+        self.input.lock().await
     }
 }
 
@@ -75,7 +128,7 @@ impl Session {
     /// The next event: (stream, bytes), or the result as JSON after the last of them.
     fn next(&self) -> PyResult<Pending> {
         let events = Arc::clone(&self.events);
-        Pending::begin(move |_| async move {
+        Pending::begin(NO_GRACE, move |_| async move {
             match events.lock().await.recv().await {
                 Some(Ok(Event::Output(stream, bytes))) => Ok(Outcome::Output(stream, bytes)),
                 Some(Ok(Event::Ended(result))) => Ok(Outcome::Json(result)),
@@ -88,6 +141,11 @@ impl Session {
     /// Sends stdin; done once the command, or what lies between, has taken it.
     fn write(&self, data: Vec<u8>) -> PyResult<Pending> {
         self.tell(Word::Stdin(data))
+    }
+
+    /// Sends all of stdin, and ends it.
+    fn feed(&self, data: Vec<u8>) -> PyResult<Pending> {
+        self.tell(Word::WholeStdin(data))
     }
 
     /// Ends stdin.
@@ -103,8 +161,8 @@ impl Session {
     /// Ends the command, if it still runs.
     fn close(&self) -> PyResult<()> {
         self.pump.abort();
-        let input = Arc::clone(&self.input);
-        runtime()?.spawn(async move { input.lock().await.take() });
+        let speaker = self.speaker.clone();
+        runtime()?.spawn(async move { speaker.close().await });
         Ok(())
     }
 }

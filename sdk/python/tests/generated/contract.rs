@@ -130,6 +130,9 @@ fn read_type(name: &str, schema: &Value) -> Type {
                 }
                 let told = variant["properties"][&field.name]["const"].is_string();
                 field.required = told;
+                if told {
+                    field.about = "Which form it has.".to_owned();
+                }
                 if !told && !matches!(field.kind, Kind::Maybe(_)) {
                     field.kind = Kind::Maybe(Box::new(field.kind));
                 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::contract::{Contract, Field, Kind, Operation};
-use crate::python::{HEAD, call, docstring, given, literal, name, read, taken};
+use crate::python::{HEAD, WIDTH, call, docstring, given, literal, name, read, taken};
 
 const IMPORTS: &str = r#"from __future__ import annotations
 
@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, Mapping, Sequence
 
-from .._json import argv_of, env_of, path_of, request
+from .._json import argv_of, env_of, path_of, request, seed_of
 from .types import *
 
 if TYPE_CHECKING:
@@ -66,6 +66,46 @@ struct Parameter {
     annotation: String,
     default: Option<String>,
     about: String,
+}
+
+/// `request(…)`, with the requests of its parts inside.
+struct Request(Vec<Argument>);
+
+enum Argument {
+    Plain(String),
+    Part(String, Request),
+}
+
+impl Request {
+    /// On one line if that fits, else one argument a line.
+    fn lines(&self, indent: &str, before: &str, after: &str) -> String {
+        let line = format!("{indent}{before}{}{after}", self.line());
+        if line.len() <= WIDTH {
+            return line + "\n";
+        }
+        let deeper = format!("{indent}    ");
+        let arguments: String = self
+            .0
+            .iter()
+            .map(|argument| match argument {
+                Argument::Plain(text) => format!("{deeper}{text},\n"),
+                Argument::Part(name, part) => part.lines(&deeper, &format!("{name}="), ","),
+            })
+            .collect();
+        format!("{indent}{before}request(\n{arguments}{indent}){after}\n")
+    }
+
+    fn line(&self) -> String {
+        let arguments: Vec<String> = self
+            .0
+            .iter()
+            .map(|argument| match argument {
+                Argument::Plain(text) => text.clone(),
+                Argument::Part(name, part) => format!("{name}={}", part.line()),
+            })
+            .collect();
+        format!("request({})", arguments.join(", "))
+    }
 }
 
 pub(crate) fn write(contract: &Contract) -> String {
@@ -147,9 +187,8 @@ fn write_method(
     };
     write_head(page, method, &parameters, &result, door, &operation.summary);
     let wait = if door.asynchronous { "await " } else { "" };
-    let performed = format!("{wait}self._perform");
-    let arguments = [format!("{:?}", operation.name), request];
-    page.push_str(&call("        ", &format!("result = {performed}"), &arguments, ""));
+    let before = format!("result = {wait}self._perform({:?}, ", operation.name);
+    page.push_str(&request.lines("        ", &before, ")"));
     let value = read(&kind, "result", contract);
     let value = if makes_a_handle { format!("self._made({value}, keep)") } else { value };
     let _ = writeln!(page, "        return {value}");
@@ -173,8 +212,7 @@ fn write_stream(page: &mut String, contract: &Contract, operation: &Operation, d
     };
     let about = "Start a command in a workspace, and listen to it while it runs.";
     write_head(page, "exec", &parameters, result, door, about);
-    let arguments = [request, "stdin".to_owned()];
-    page.push_str(&call("        ", &format!("return {wait}self._start"), &arguments, ""));
+    page.push_str(&request.lines("        ", &format!("return {wait}self._start("), ", stdin)"));
 }
 
 fn write_head(
@@ -214,7 +252,7 @@ fn request(
     fields: &[Field],
     door: Door,
     parameters: &mut Vec<Parameter>,
-) -> String {
+) -> Request {
     let mut arguments = Vec::new();
     let part_of = |field: &Field| contract.record(&field.kind).filter(|part| part.len() > 1);
     let (parts, plain): (Vec<_>, Vec<_>) = fields.iter().partition(|one| part_of(one).is_some());
@@ -229,7 +267,7 @@ fn request(
             continue;
         }
         if field.name == "workspace" && door.on == On::Workspace {
-            arguments.push("workspace=self.id".to_owned());
+            arguments.push(Argument::Plain("workspace=self.id".to_owned()));
             continue;
         }
         let parameter = name(&field.name);
@@ -238,8 +276,8 @@ fn request(
             continue;
         }
         let exact = fields.iter().any(|other| other.name == format!("{}_base64", field.name));
-        let (annotation, argument) = parameter_of(contract, field, &parameter, exact);
-        arguments.push(argument);
+        let (annotation, argument, more) = parameter_of(contract, field, &parameter, exact);
+        arguments.push(Argument::Plain(argument));
         let default = match door.on {
             On::Workspace => handle_default(&operation.name, &field.name),
             On::Client => None,
@@ -253,35 +291,48 @@ fn request(
             name: parameter,
             annotation,
             default: (!field.required).then(|| literal(default)),
-            about: field.about.clone(),
+            about: format!("{}{more}", field.about),
         });
     }
     for part in parts {
-        let inner = request(contract, operation, part_of(part).unwrap_or_default(), door, parameters);
-        arguments.push(format!("{}={inner}", part.name));
+        let fields = part_of(part).unwrap_or_default();
+        let inner = request(contract, operation, fields, door, parameters);
+        arguments.push(Argument::Part(part.name.clone(), inner));
     }
-    format!("request({})", arguments.join(", "))
+    Request(arguments)
 }
 
-/// The type of a parameter, and the argument that it becomes.
-fn parameter_of(contract: &Contract, field: &Field, name: &str, exact: bool) -> (String, String) {
-    let kind = contract.plain(&field.kind);
+/// The type of a parameter, the argument that it becomes, and what there is to say of that.
+fn parameter_of(
+    contract: &Contract,
+    field: &Field,
+    name: &str,
+    exact: bool,
+) -> (String, String, &'static str) {
     if exact {
         let annotation = "str | bytes | PathLike[str]".to_owned();
-        return (annotation, format!("**path_of({:?}, {name})", field.name));
+        return (annotation, format!("**path_of({:?}, {name})", field.name), "");
     }
+    let kind = contract.plain(&field.kind);
     match &kind {
-        // One string is a script of the shell; a list is the exact arguments.
-        Kind::List(item) if field.name == "argv" && **item == Kind::Text => {
-            ("str | Sequence[str]".to_owned(), format!("{name}=argv_of({name})"))
-        }
+        Kind::List(item) if field.name == "argv" && **item == Kind::Text => (
+            "str | Sequence[str]".to_owned(),
+            format!("{name}=argv_of({name})"),
+            " One string is a script, run by `sh -lc`.",
+        ),
         Kind::List(item) if **item == Kind::Named("EnvVar".to_owned()) => (
             "Mapping[str, str] | Sequence[EnvVar]".to_owned(),
             format!("{name}=env_of({name})"),
+            "",
+        ),
+        Kind::Named(named) if named == "Seed" => (
+            "Seed | str | PathLike[str]".to_owned(),
+            format!("{name}=seed_of({name})"),
+            " A path alone means `SeedPath`.",
         ),
         Kind::Text if HOST_PATHS.contains(&field.name.as_str()) => {
-            ("str | PathLike[str]".to_owned(), format!("{name}={name}"))
+            ("str | PathLike[str]".to_owned(), format!("{name}={name}"), "")
         }
-        kind => (taken(kind, contract), format!("{name}={name}")),
+        kind => (taken(kind, contract), format!("{name}={name}"), ""),
     }
 }

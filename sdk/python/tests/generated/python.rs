@@ -10,7 +10,7 @@ pub(crate) const HEAD: &str = "\
 ";
 
 /// How wide the lines are.
-const WIDTH: usize = 99;
+pub(crate) const WIDTH: usize = 99;
 
 const KEYWORDS: &[&str] = &[
     "and", "as", "assert", "async", "await", "break", "class", "continue", "def", "del", "elif",

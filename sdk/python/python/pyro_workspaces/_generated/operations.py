@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, Mapping, Sequence
 
-from .._json import argv_of, env_of, path_of, request
+from .._json import argv_of, env_of, path_of, request, seed_of
 from .types import *
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Operations(ABC):
         env: Mapping[str, str] | Sequence[EnvVar] | None = None,
         labels: Mapping[str, str] | None = None,
         name: str | None = None,
-        seed: Seed | None = None,
+        seed: Seed | str | PathLike[str] | None = None,
         ttl_seconds: int | None = None,
         cwd: str | None = None,
         timeout_seconds: int | None = None,
@@ -48,12 +48,13 @@ class Operations(ABC):
         Args:
             environment: The root filesystem.
             argv: The exact arguments; the first is looked up in `PATH`. No shell is involved.
+                One string is a script, run by `sh -lc`.
             engine: What isolates it; the host's default, which is `auto` unless its owner set
                 another.
             env: Environment variables of every command.
             labels: Free labels.
             name: A name to find it by; unique among living workspaces.
-            seed: What `/workspace` starts as.
+            seed: What `/workspace` starts as. A path alone means `SeedPath`.
             ttl_seconds: Stopped, never deleted, once it has run this long.
             cwd: Where to run it, absolute or relative to `/workspace`.
             timeout_seconds: End the command and all it started after this long.
@@ -64,10 +65,17 @@ class Operations(ABC):
             mem_mib: Memory in MiB, 128 to 262144; 1024 unless the host says otherwise.
             vcpu_count: Virtual CPUs, 1 to 32; 1 unless the host says otherwise.
         """
-        result = self._perform(
-            "run",
-            request(environment=environment, engine=engine, env=env_of(env), labels=labels, name=name, seed=seed, ttl_seconds=ttl_seconds, exec=request(argv=argv_of(argv), cwd=cwd, timeout_seconds=timeout_seconds, user=user), shape=request(disk_mib=disk_mib, mem_mib=mem_mib, vcpu_count=vcpu_count)),
-        )
+        result = self._perform("run", request(
+            environment=environment,
+            engine=engine,
+            env=env_of(env),
+            labels=labels,
+            name=name,
+            seed=seed_of(seed),
+            ttl_seconds=ttl_seconds,
+            exec=request(argv=argv_of(argv), cwd=cwd, timeout_seconds=timeout_seconds, user=user),
+            shape=request(disk_mib=disk_mib, mem_mib=mem_mib, vcpu_count=vcpu_count),
+        ))
         return ExecResult.from_json(result)
 
     def list_env(self) -> list[EnvironmentInfo]:
@@ -128,10 +136,12 @@ class Operations(ABC):
             mem_mib: Memory in MiB, 128 to 262144; 1024 unless the host says otherwise.
             vcpu_count: Virtual CPUs, 1 to 32; 1 unless the host says otherwise.
         """
-        result = self._perform(
-            "prepare",
-            request(engine=engine, environment=environment, warm=warm, shape=request(disk_mib=disk_mib, mem_mib=mem_mib, vcpu_count=vcpu_count)),
-        )
+        result = self._perform("prepare", request(
+            engine=engine,
+            environment=environment,
+            warm=warm,
+            shape=request(disk_mib=disk_mib, mem_mib=mem_mib, vcpu_count=vcpu_count),
+        ))
         return Prepared.from_json(result)
 
     def create_workspace(
@@ -142,7 +152,7 @@ class Operations(ABC):
         env: Mapping[str, str] | Sequence[EnvVar] | None = None,
         labels: Mapping[str, str] | None = None,
         name: str | None = None,
-        seed: Seed | None = None,
+        seed: Seed | str | PathLike[str] | None = None,
         ttl_seconds: int | None = None,
         disk_mib: int | None = None,
         mem_mib: int | None = None,
@@ -158,7 +168,7 @@ class Operations(ABC):
             env: Environment variables of every command.
             labels: Free labels.
             name: A name to find it by; unique among living workspaces.
-            seed: What `/workspace` starts as.
+            seed: What `/workspace` starts as. A path alone means `SeedPath`.
             ttl_seconds: Stopped, never deleted, once it has run this long.
             disk_mib: The most that the machine may write to its disk, in MiB, 64 to 1048576;
                 10240 unless the host says otherwise. Space is taken on the host only as it is
@@ -167,10 +177,16 @@ class Operations(ABC):
             vcpu_count: Virtual CPUs, 1 to 32; 1 unless the host says otherwise.
             keep: Leave it in place when a `with` block over it ends.
         """
-        result = self._perform(
-            "workspace_create",
-            request(environment=environment, engine=engine, env=env_of(env), labels=labels, name=name, seed=seed, ttl_seconds=ttl_seconds, shape=request(disk_mib=disk_mib, mem_mib=mem_mib, vcpu_count=vcpu_count)),
-        )
+        result = self._perform("workspace_create", request(
+            environment=environment,
+            engine=engine,
+            env=env_of(env),
+            labels=labels,
+            name=name,
+            seed=seed_of(seed),
+            ttl_seconds=ttl_seconds,
+            shape=request(disk_mib=disk_mib, mem_mib=mem_mib, vcpu_count=vcpu_count),
+        ))
         return self._made(WorkspaceStatus.from_json(result), keep)
 
     def list_workspace(self) -> list[WorkspaceStatus]:
@@ -248,16 +264,22 @@ class Operations(ABC):
         Args:
             workspace: Its id or name.
             argv: The exact arguments; the first is looked up in `PATH`. No shell is involved.
+                One string is a script, run by `sh -lc`.
             cwd: Where to run it, absolute or relative to `/workspace`.
             detach: Let it run on without a caller; its output is in the journal.
             env: Variables for this command, over those of the workspace.
             timeout_seconds: End the command and all it started after this long.
             user: A user of the guest, by name or number, optionally `:group`; root by default.
         """
-        result = self._perform(
-            "workspace_exec",
-            request(workspace=workspace, argv=argv_of(argv), cwd=cwd, detach=detach, env=env_of(env), timeout_seconds=timeout_seconds, user=user),
-        )
+        result = self._perform("workspace_exec", request(
+            workspace=workspace,
+            argv=argv_of(argv),
+            cwd=cwd,
+            detach=detach,
+            env=env_of(env),
+            timeout_seconds=timeout_seconds,
+            user=user,
+        ))
         return ExecResult.from_json(result)
 
     def logs_workspace(self, workspace: str, *, tail: int | None = None) -> list[JournalCommand]:
@@ -284,10 +306,11 @@ class Operations(ABC):
             max_patch_bytes: The most bytes of patch to give.
             patch: Also give the git patch, which `git apply` takes.
         """
-        result = self._perform(
-            "workspace_diff",
-            request(workspace=workspace, max_patch_bytes=max_patch_bytes, patch=patch),
-        )
+        result = self._perform("workspace_diff", request(
+            workspace=workspace,
+            max_patch_bytes=max_patch_bytes,
+            patch=patch,
+        ))
         return WorkspaceDiff.from_json(result)
 
     def export_workspace(
@@ -306,10 +329,12 @@ class Operations(ABC):
             output: Where to put it on the host; `-` for a tar stream.
             force: Replace what stands there.
         """
-        result = self._perform(
-            "workspace_export",
-            request(workspace=workspace, **path_of("path", path), output=output, force=force),
-        )
+        result = self._perform("workspace_export", request(
+            workspace=workspace,
+            **path_of("path", path),
+            output=output,
+            force=force,
+        ))
         return Exported.from_json(result)
 
     def setup_firecracker(self) -> InstalledProgram:
@@ -385,16 +410,22 @@ class WorkspaceOperations(ABC):
 
         Args:
             argv: The exact arguments; the first is looked up in `PATH`. No shell is involved.
+                One string is a script, run by `sh -lc`.
             cwd: Where to run it, absolute or relative to `/workspace`.
             detach: Let it run on without a caller; its output is in the journal.
             env: Variables for this command, over those of the workspace.
             timeout_seconds: End the command and all it started after this long.
             user: A user of the guest, by name or number, optionally `:group`; root by default.
         """
-        result = self._perform(
-            "workspace_exec",
-            request(workspace=self.id, argv=argv_of(argv), cwd=cwd, detach=detach, env=env_of(env), timeout_seconds=timeout_seconds, user=user),
-        )
+        result = self._perform("workspace_exec", request(
+            workspace=self.id,
+            argv=argv_of(argv),
+            cwd=cwd,
+            detach=detach,
+            env=env_of(env),
+            timeout_seconds=timeout_seconds,
+            user=user,
+        ))
         return ExecResult.from_json(result)
 
     def exec(
@@ -411,16 +442,21 @@ class WorkspaceOperations(ABC):
 
         Args:
             argv: The exact arguments; the first is looked up in `PATH`. No shell is involved.
+                One string is a script, run by `sh -lc`.
             cwd: Where to run it, absolute or relative to `/workspace`.
             env: Variables for this command, over those of the workspace.
             timeout_seconds: End the command and all it started after this long.
             user: A user of the guest, by name or number, optionally `:group`; root by default.
             stdin: Its input, whole; or true to send it with `write` as it goes.
         """
-        return self._start(
-            request(workspace=self.id, argv=argv_of(argv), cwd=cwd, env=env_of(env), timeout_seconds=timeout_seconds, user=user),
-            stdin,
-        )
+        return self._start(request(
+            workspace=self.id,
+            argv=argv_of(argv),
+            cwd=cwd,
+            env=env_of(env),
+            timeout_seconds=timeout_seconds,
+            user=user,
+        ), stdin)
 
     def logs(self, *, tail: int | None = None) -> list[JournalCommand]:
         """Show the commands that ran in a workspace, with their output.
@@ -438,10 +474,11 @@ class WorkspaceOperations(ABC):
             max_patch_bytes: The most bytes of patch to give.
             patch: Also give the git patch, which `git apply` takes.
         """
-        result = self._perform(
-            "workspace_diff",
-            request(workspace=self.id, max_patch_bytes=max_patch_bytes, patch=patch),
-        )
+        result = self._perform("workspace_diff", request(
+            workspace=self.id,
+            max_patch_bytes=max_patch_bytes,
+            patch=patch,
+        ))
         return WorkspaceDiff.from_json(result)
 
     def export(
@@ -458,10 +495,12 @@ class WorkspaceOperations(ABC):
             output: Where to put it on the host; `-` for a tar stream.
             force: Replace what stands there.
         """
-        result = self._perform(
-            "workspace_export",
-            request(workspace=self.id, **path_of("path", path), output=output, force=force),
-        )
+        result = self._perform("workspace_export", request(
+            workspace=self.id,
+            **path_of("path", path),
+            output=output,
+            force=force,
+        ))
         return Exported.from_json(result)
 
 
@@ -483,7 +522,7 @@ class AsyncOperations(ABC):
         env: Mapping[str, str] | Sequence[EnvVar] | None = None,
         labels: Mapping[str, str] | None = None,
         name: str | None = None,
-        seed: Seed | None = None,
+        seed: Seed | str | PathLike[str] | None = None,
         ttl_seconds: int | None = None,
         cwd: str | None = None,
         timeout_seconds: int | None = None,
@@ -497,12 +536,13 @@ class AsyncOperations(ABC):
         Args:
             environment: The root filesystem.
             argv: The exact arguments; the first is looked up in `PATH`. No shell is involved.
+                One string is a script, run by `sh -lc`.
             engine: What isolates it; the host's default, which is `auto` unless its owner set
                 another.
             env: Environment variables of every command.
             labels: Free labels.
             name: A name to find it by; unique among living workspaces.
-            seed: What `/workspace` starts as.
+            seed: What `/workspace` starts as. A path alone means `SeedPath`.
             ttl_seconds: Stopped, never deleted, once it has run this long.
             cwd: Where to run it, absolute or relative to `/workspace`.
             timeout_seconds: End the command and all it started after this long.
@@ -513,10 +553,17 @@ class AsyncOperations(ABC):
             mem_mib: Memory in MiB, 128 to 262144; 1024 unless the host says otherwise.
             vcpu_count: Virtual CPUs, 1 to 32; 1 unless the host says otherwise.
         """
-        result = await self._perform(
-            "run",
-            request(environment=environment, engine=engine, env=env_of(env), labels=labels, name=name, seed=seed, ttl_seconds=ttl_seconds, exec=request(argv=argv_of(argv), cwd=cwd, timeout_seconds=timeout_seconds, user=user), shape=request(disk_mib=disk_mib, mem_mib=mem_mib, vcpu_count=vcpu_count)),
-        )
+        result = await self._perform("run", request(
+            environment=environment,
+            engine=engine,
+            env=env_of(env),
+            labels=labels,
+            name=name,
+            seed=seed_of(seed),
+            ttl_seconds=ttl_seconds,
+            exec=request(argv=argv_of(argv), cwd=cwd, timeout_seconds=timeout_seconds, user=user),
+            shape=request(disk_mib=disk_mib, mem_mib=mem_mib, vcpu_count=vcpu_count),
+        ))
         return ExecResult.from_json(result)
 
     async def list_env(self) -> list[EnvironmentInfo]:
@@ -540,10 +587,10 @@ class AsyncOperations(ABC):
             environment: Its reference.
             verify: Read all of it and compare it with its digest.
         """
-        result = await self._perform(
-            "env_inspect",
-            request(environment=environment, verify=verify),
-        )
+        result = await self._perform("env_inspect", request(
+            environment=environment,
+            verify=verify,
+        ))
         return EnvironmentDetails.from_json(result)
 
     async def prune_env(self, *, all: bool = False) -> PruneReport:
@@ -580,10 +627,12 @@ class AsyncOperations(ABC):
             mem_mib: Memory in MiB, 128 to 262144; 1024 unless the host says otherwise.
             vcpu_count: Virtual CPUs, 1 to 32; 1 unless the host says otherwise.
         """
-        result = await self._perform(
-            "prepare",
-            request(engine=engine, environment=environment, warm=warm, shape=request(disk_mib=disk_mib, mem_mib=mem_mib, vcpu_count=vcpu_count)),
-        )
+        result = await self._perform("prepare", request(
+            engine=engine,
+            environment=environment,
+            warm=warm,
+            shape=request(disk_mib=disk_mib, mem_mib=mem_mib, vcpu_count=vcpu_count),
+        ))
         return Prepared.from_json(result)
 
     async def create_workspace(
@@ -594,7 +643,7 @@ class AsyncOperations(ABC):
         env: Mapping[str, str] | Sequence[EnvVar] | None = None,
         labels: Mapping[str, str] | None = None,
         name: str | None = None,
-        seed: Seed | None = None,
+        seed: Seed | str | PathLike[str] | None = None,
         ttl_seconds: int | None = None,
         disk_mib: int | None = None,
         mem_mib: int | None = None,
@@ -610,7 +659,7 @@ class AsyncOperations(ABC):
             env: Environment variables of every command.
             labels: Free labels.
             name: A name to find it by; unique among living workspaces.
-            seed: What `/workspace` starts as.
+            seed: What `/workspace` starts as. A path alone means `SeedPath`.
             ttl_seconds: Stopped, never deleted, once it has run this long.
             disk_mib: The most that the machine may write to its disk, in MiB, 64 to 1048576;
                 10240 unless the host says otherwise. Space is taken on the host only as it is
@@ -619,10 +668,16 @@ class AsyncOperations(ABC):
             vcpu_count: Virtual CPUs, 1 to 32; 1 unless the host says otherwise.
             keep: Leave it in place when a `with` block over it ends.
         """
-        result = await self._perform(
-            "workspace_create",
-            request(environment=environment, engine=engine, env=env_of(env), labels=labels, name=name, seed=seed, ttl_seconds=ttl_seconds, shape=request(disk_mib=disk_mib, mem_mib=mem_mib, vcpu_count=vcpu_count)),
-        )
+        result = await self._perform("workspace_create", request(
+            environment=environment,
+            engine=engine,
+            env=env_of(env),
+            labels=labels,
+            name=name,
+            seed=seed_of(seed),
+            ttl_seconds=ttl_seconds,
+            shape=request(disk_mib=disk_mib, mem_mib=mem_mib, vcpu_count=vcpu_count),
+        ))
         return self._made(WorkspaceStatus.from_json(result), keep)
 
     async def list_workspace(self) -> list[WorkspaceStatus]:
@@ -700,16 +755,22 @@ class AsyncOperations(ABC):
         Args:
             workspace: Its id or name.
             argv: The exact arguments; the first is looked up in `PATH`. No shell is involved.
+                One string is a script, run by `sh -lc`.
             cwd: Where to run it, absolute or relative to `/workspace`.
             detach: Let it run on without a caller; its output is in the journal.
             env: Variables for this command, over those of the workspace.
             timeout_seconds: End the command and all it started after this long.
             user: A user of the guest, by name or number, optionally `:group`; root by default.
         """
-        result = await self._perform(
-            "workspace_exec",
-            request(workspace=workspace, argv=argv_of(argv), cwd=cwd, detach=detach, env=env_of(env), timeout_seconds=timeout_seconds, user=user),
-        )
+        result = await self._perform("workspace_exec", request(
+            workspace=workspace,
+            argv=argv_of(argv),
+            cwd=cwd,
+            detach=detach,
+            env=env_of(env),
+            timeout_seconds=timeout_seconds,
+            user=user,
+        ))
         return ExecResult.from_json(result)
 
     async def logs_workspace(
@@ -741,10 +802,11 @@ class AsyncOperations(ABC):
             max_patch_bytes: The most bytes of patch to give.
             patch: Also give the git patch, which `git apply` takes.
         """
-        result = await self._perform(
-            "workspace_diff",
-            request(workspace=workspace, max_patch_bytes=max_patch_bytes, patch=patch),
-        )
+        result = await self._perform("workspace_diff", request(
+            workspace=workspace,
+            max_patch_bytes=max_patch_bytes,
+            patch=patch,
+        ))
         return WorkspaceDiff.from_json(result)
 
     async def export_workspace(
@@ -763,10 +825,12 @@ class AsyncOperations(ABC):
             output: Where to put it on the host; `-` for a tar stream.
             force: Replace what stands there.
         """
-        result = await self._perform(
-            "workspace_export",
-            request(workspace=workspace, **path_of("path", path), output=output, force=force),
-        )
+        result = await self._perform("workspace_export", request(
+            workspace=workspace,
+            **path_of("path", path),
+            output=output,
+            force=force,
+        ))
         return Exported.from_json(result)
 
     async def setup_firecracker(self) -> InstalledProgram:
@@ -842,16 +906,22 @@ class AsyncWorkspaceOperations(ABC):
 
         Args:
             argv: The exact arguments; the first is looked up in `PATH`. No shell is involved.
+                One string is a script, run by `sh -lc`.
             cwd: Where to run it, absolute or relative to `/workspace`.
             detach: Let it run on without a caller; its output is in the journal.
             env: Variables for this command, over those of the workspace.
             timeout_seconds: End the command and all it started after this long.
             user: A user of the guest, by name or number, optionally `:group`; root by default.
         """
-        result = await self._perform(
-            "workspace_exec",
-            request(workspace=self.id, argv=argv_of(argv), cwd=cwd, detach=detach, env=env_of(env), timeout_seconds=timeout_seconds, user=user),
-        )
+        result = await self._perform("workspace_exec", request(
+            workspace=self.id,
+            argv=argv_of(argv),
+            cwd=cwd,
+            detach=detach,
+            env=env_of(env),
+            timeout_seconds=timeout_seconds,
+            user=user,
+        ))
         return ExecResult.from_json(result)
 
     async def exec(
@@ -868,16 +938,21 @@ class AsyncWorkspaceOperations(ABC):
 
         Args:
             argv: The exact arguments; the first is looked up in `PATH`. No shell is involved.
+                One string is a script, run by `sh -lc`.
             cwd: Where to run it, absolute or relative to `/workspace`.
             env: Variables for this command, over those of the workspace.
             timeout_seconds: End the command and all it started after this long.
             user: A user of the guest, by name or number, optionally `:group`; root by default.
             stdin: Its input, whole; or true to send it with `write` as it goes.
         """
-        return await self._start(
-            request(workspace=self.id, argv=argv_of(argv), cwd=cwd, env=env_of(env), timeout_seconds=timeout_seconds, user=user),
-            stdin,
-        )
+        return await self._start(request(
+            workspace=self.id,
+            argv=argv_of(argv),
+            cwd=cwd,
+            env=env_of(env),
+            timeout_seconds=timeout_seconds,
+            user=user,
+        ), stdin)
 
     async def logs(self, *, tail: int | None = None) -> list[JournalCommand]:
         """Show the commands that ran in a workspace, with their output.
@@ -895,10 +970,11 @@ class AsyncWorkspaceOperations(ABC):
             max_patch_bytes: The most bytes of patch to give.
             patch: Also give the git patch, which `git apply` takes.
         """
-        result = await self._perform(
-            "workspace_diff",
-            request(workspace=self.id, max_patch_bytes=max_patch_bytes, patch=patch),
-        )
+        result = await self._perform("workspace_diff", request(
+            workspace=self.id,
+            max_patch_bytes=max_patch_bytes,
+            patch=patch,
+        ))
         return WorkspaceDiff.from_json(result)
 
     async def export(
@@ -915,8 +991,10 @@ class AsyncWorkspaceOperations(ABC):
             output: Where to put it on the host; `-` for a tar stream.
             force: Replace what stands there.
         """
-        result = await self._perform(
-            "workspace_export",
-            request(workspace=self.id, **path_of("path", path), output=output, force=force),
-        )
+        result = await self._perform("workspace_export", request(
+            workspace=self.id,
+            **path_of("path", path),
+            output=output,
+            force=force,
+        ))
         return Exported.from_json(result)

@@ -731,7 +731,7 @@ class SeedStatus:
     Attributes:
         entries: Files, directories and links taken.
         bytes: Bytes of their content.
-        kind:
+        kind: Which form it has.
         commit: The commit, for a git seed.
         skipped: What was left out, and why: sockets, devices, submodules. At most 100 are
             named.
