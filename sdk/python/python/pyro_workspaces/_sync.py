@@ -9,7 +9,7 @@ from os import PathLike, fspath
 from types import TracebackType
 from typing import Any
 
-from ._generated.errors import NotFoundError, PyroError
+from ._generated.errors import NotFoundError, WrongStateError
 from ._generated.operations import Operations, WorkspaceOperations
 from ._generated.types import ExecResult, WorkspaceStatus
 from ._native import Client, Failure, Pending, Session
@@ -174,7 +174,7 @@ class Command:
         for _ in self:
             pass
         if self._result is None:
-            raise PyroError("the command was closed before it ended")
+            raise WrongStateError("the command was closed before it ended")
         return self._result
 
     def write(self, data: bytes | str) -> None:

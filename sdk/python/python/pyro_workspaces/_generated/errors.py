@@ -48,18 +48,12 @@ class PyroError(Exception):
         hint: What to do next.
     """
 
-    code: ErrorCode
+    code: ErrorCode = ErrorCode.INTERNAL
 
     def __init__(
-        self,
-        message: str,
-        *,
-        code: ErrorCode | None = None,
-        cause: str | None = None,
-        hint: str | None = None,
+        self, message: str, *, cause: str | None = None, hint: str | None = None
     ) -> None:
         super().__init__(message)
-        self.code = code or getattr(type(self), "code", ErrorCode.INTERNAL)
         self.message = message
         self.cause = cause
         self.hint = hint
