@@ -81,6 +81,11 @@ impl Pyro {
     }
 }
 
+/// The operations that can be performed: all of the catalogue.
+pub fn operations() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|(name, _)| *name)
+}
+
 /// A misspelt field would otherwise be ignored without a word.
 fn refuse_unknown_fields(operation: &Operation, request: &Value) -> Result<()> {
     let schema = (operation.request)();

@@ -169,7 +169,8 @@ fn words(variant: &Value) -> Vec<Word> {
 fn read_union(name: &str, variants: &[Value]) -> Shape {
     let tag_of = |variant: &Value| {
         let properties = variant["properties"].as_object();
-        let mut tags = properties.into_iter().flatten().filter(|(_, field)| field["const"].is_string());
+        let mut tags =
+            properties.into_iter().flatten().filter(|(_, field)| field["const"].is_string());
         tags.next().map(|(tag, field)| (tag.clone(), text(&field["const"])))
     };
     let tag = variants.first().and_then(tag_of).map(|(tag, _)| tag);

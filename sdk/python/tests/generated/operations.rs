@@ -135,7 +135,9 @@ fn write_class(page: &mut String, contract: &Contract, door: Door) {
     );
     let more = match door.on {
         On::Client => {
-            format!("    def _made(self, status: WorkspaceStatus, keep: bool) -> {workspace}: ...\n")
+            format!(
+                "    def _made(self, status: WorkspaceStatus, keep: bool) -> {workspace}: ...\n"
+            )
         }
         On::Workspace => format!(
             "    {def} _start(self, request: dict[str, Any], stdin: bytes | str | bool) -> {command}: ...\n\n    \
@@ -257,12 +259,13 @@ fn request(
     let part_of = |field: &Field| contract.record(&field.kind).filter(|part| part.len() > 1);
     let (parts, plain): (Vec<_>, Vec<_>) = fields.iter().partition(|one| part_of(one).is_some());
     for field in plain {
-        let left_out = LEFT_OUT.iter().any(|(of, left)| {
-            *left == field.name && (*of == "*" || *of == operation.name)
-        });
-        let exact_bytes_of_another = field.name.strip_suffix("_base64").is_some_and(|text| {
-            fields.iter().any(|other| other.name == text)
-        });
+        let left_out = LEFT_OUT
+            .iter()
+            .any(|(of, left)| *left == field.name && (*of == "*" || *of == operation.name));
+        let exact_bytes_of_another = field
+            .name
+            .strip_suffix("_base64")
+            .is_some_and(|text| fields.iter().any(|other| other.name == text));
         if left_out || exact_bytes_of_another {
             continue;
         }

@@ -119,7 +119,12 @@ fn is_json(kind: &Kind) -> bool {
 }
 
 /// A docstring: what it is, then the parts that it has.
-pub(crate) fn docstring(indent: &str, about: &str, title: &str, parts: &[(String, String)]) -> String {
+pub(crate) fn docstring(
+    indent: &str,
+    about: &str,
+    title: &str,
+    parts: &[(String, String)],
+) -> String {
     let mut lines = wrap(about, indent, "");
     if !parts.is_empty() {
         lines.push(String::new());

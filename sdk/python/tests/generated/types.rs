@@ -93,7 +93,8 @@ fn write_record(
     }
     if let Some((tag, word)) = tag {
         let tag = name(tag);
-        let _ = writeln!(page, "    {tag}: Literal[{word:?}] = field(default={word:?}, init=False)");
+        let _ =
+            writeln!(page, "    {tag}: Literal[{word:?}] = field(default={word:?}, init=False)");
     }
     let bare = class.split('(').next().unwrap_or(class);
     let _ = write!(
@@ -121,11 +122,7 @@ fn write_exact(page: &mut String, field: &Field, fields: &[Field]) {
     let kind = if optional { "bytes | None" } else { "bytes" };
     let plain = name(&field.name);
     let call = format!("exact_bytes(self.{plain}, self.{exact})");
-    let value = if optional {
-        format!("None if self.{plain} is None else {call}")
-    } else {
-        call
-    };
+    let value = if optional { format!("None if self.{plain} is None else {call}") } else { call };
     let _ = write!(
         page,
         "\n    @property\n    def {plain}_bytes(self) -> {kind}:\n        \
@@ -160,7 +157,8 @@ fn write_union(
     );
     for (variant, class) in variants.iter().zip(&classes) {
         let word = &variant.word;
-        let _ = write!(page, "        case {word:?}:\n            return {class}.from_json(json)\n");
+        let _ =
+            write!(page, "        case {word:?}:\n            return {class}.from_json(json)\n");
     }
     let _ = write!(
         page,
