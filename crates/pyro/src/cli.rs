@@ -1,5 +1,7 @@
 //! The command line, as types.
 
+pub(crate) mod disk;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -289,6 +291,9 @@ Examples:
         #[arg(long, value_name = "N", default_value_t = MAX_PATCH_BYTES)]
         max_patch_bytes: u64,
     },
+    /// Look into the disk of a stopped workspace, or take it whole
+    #[command(subcommand)]
+    Disk(disk::DiskCommand),
     /// Copy a file or tree out of a workspace
     #[command(after_help = "\
 Examples:

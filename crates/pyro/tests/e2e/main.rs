@@ -9,6 +9,7 @@ mod configuration;
 mod containers;
 mod crash;
 mod diff;
+mod disk;
 mod examples;
 mod exec;
 mod export;

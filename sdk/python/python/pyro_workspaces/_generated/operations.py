@@ -337,6 +337,75 @@ class Operations(ABC):
         ))
         return Exported.from_json(result)
 
+    def list_workspace_disk(
+        self,
+        workspace: str,
+        path: str | bytes | PathLike[str],
+        *,
+        max_entries: int = 10000,
+        recursive: bool = False,
+    ) -> DiskListing:
+        """List a directory of a stopped workspace's disk, without starting it.
+
+        Args:
+            workspace: Its id or name.
+            path: The path, readable; where its bytes are not UTF-8 they are replaced.
+            max_entries: The most entries to give.
+            recursive: Also what is in the directories below it.
+        """
+        result = self._perform("workspace_disk_list", request(
+            workspace=workspace,
+            **path_of("path", path),
+            max_entries=max_entries,
+            recursive=recursive,
+        ))
+        return DiskListing.from_json(result)
+
+    def read_workspace_disk(
+        self,
+        workspace: str,
+        path: str | bytes | PathLike[str],
+        *,
+        max_bytes: int = 1048576,
+        offset: int = 0,
+    ) -> DiskFile:
+        """Read a file of a stopped workspace's disk, without starting it.
+
+        Args:
+            workspace: Its id or name.
+            path: The path, readable; where its bytes are not UTF-8 they are replaced.
+            max_bytes: The most bytes to give.
+            offset: Where to begin, in bytes.
+        """
+        result = self._perform("workspace_disk_read", request(
+            workspace=workspace,
+            **path_of("path", path),
+            max_bytes=max_bytes,
+            offset=offset,
+        ))
+        return DiskFile.from_json(result)
+
+    def export_workspace_disk(
+        self,
+        workspace: str,
+        output: str | PathLike[str],
+        *,
+        force: bool = False,
+    ) -> DiskImage:
+        """Write the disk of a stopped workspace as one ext4 image.
+
+        Args:
+            workspace: Its id or name.
+            output: Where to put the image on the host.
+            force: Replace what stands there.
+        """
+        result = self._perform("workspace_disk_export", request(
+            workspace=workspace,
+            output=output,
+            force=force,
+        ))
+        return DiskImage.from_json(result)
+
     def setup_firecracker(self) -> InstalledProgram:
         """Fetch the release of Firecracker that pyro works with, verified by its digest."""
         result = self._perform("setup_firecracker", request())
@@ -502,6 +571,64 @@ class WorkspaceOperations(ABC):
             force=force,
         ))
         return Exported.from_json(result)
+
+    def list_disk(
+        self,
+        path: str | bytes | PathLike[str],
+        *,
+        max_entries: int = 10000,
+        recursive: bool = False,
+    ) -> DiskListing:
+        """List a directory of a stopped workspace's disk, without starting it.
+
+        Args:
+            path: The path, readable; where its bytes are not UTF-8 they are replaced.
+            max_entries: The most entries to give.
+            recursive: Also what is in the directories below it.
+        """
+        result = self._perform("workspace_disk_list", request(
+            workspace=self.id,
+            **path_of("path", path),
+            max_entries=max_entries,
+            recursive=recursive,
+        ))
+        return DiskListing.from_json(result)
+
+    def read_disk(
+        self,
+        path: str | bytes | PathLike[str],
+        *,
+        max_bytes: int = 1048576,
+        offset: int = 0,
+    ) -> DiskFile:
+        """Read a file of a stopped workspace's disk, without starting it.
+
+        Args:
+            path: The path, readable; where its bytes are not UTF-8 they are replaced.
+            max_bytes: The most bytes to give.
+            offset: Where to begin, in bytes.
+        """
+        result = self._perform("workspace_disk_read", request(
+            workspace=self.id,
+            **path_of("path", path),
+            max_bytes=max_bytes,
+            offset=offset,
+        ))
+        return DiskFile.from_json(result)
+
+    def export_disk(self, output: str | PathLike[str], *, force: bool = False) -> DiskImage:
+        """Write the disk of a stopped workspace as one ext4 image.
+
+        Args:
+            output: Where to put the image on the host.
+            force: Replace what stands there.
+        """
+        result = self._perform("workspace_disk_export", request(
+            workspace=self.id,
+            output=output,
+            force=force,
+        ))
+        return DiskImage.from_json(result)
 
 
 class AsyncOperations(ABC):
@@ -833,6 +960,75 @@ class AsyncOperations(ABC):
         ))
         return Exported.from_json(result)
 
+    async def list_workspace_disk(
+        self,
+        workspace: str,
+        path: str | bytes | PathLike[str],
+        *,
+        max_entries: int = 10000,
+        recursive: bool = False,
+    ) -> DiskListing:
+        """List a directory of a stopped workspace's disk, without starting it.
+
+        Args:
+            workspace: Its id or name.
+            path: The path, readable; where its bytes are not UTF-8 they are replaced.
+            max_entries: The most entries to give.
+            recursive: Also what is in the directories below it.
+        """
+        result = await self._perform("workspace_disk_list", request(
+            workspace=workspace,
+            **path_of("path", path),
+            max_entries=max_entries,
+            recursive=recursive,
+        ))
+        return DiskListing.from_json(result)
+
+    async def read_workspace_disk(
+        self,
+        workspace: str,
+        path: str | bytes | PathLike[str],
+        *,
+        max_bytes: int = 1048576,
+        offset: int = 0,
+    ) -> DiskFile:
+        """Read a file of a stopped workspace's disk, without starting it.
+
+        Args:
+            workspace: Its id or name.
+            path: The path, readable; where its bytes are not UTF-8 they are replaced.
+            max_bytes: The most bytes to give.
+            offset: Where to begin, in bytes.
+        """
+        result = await self._perform("workspace_disk_read", request(
+            workspace=workspace,
+            **path_of("path", path),
+            max_bytes=max_bytes,
+            offset=offset,
+        ))
+        return DiskFile.from_json(result)
+
+    async def export_workspace_disk(
+        self,
+        workspace: str,
+        output: str | PathLike[str],
+        *,
+        force: bool = False,
+    ) -> DiskImage:
+        """Write the disk of a stopped workspace as one ext4 image.
+
+        Args:
+            workspace: Its id or name.
+            output: Where to put the image on the host.
+            force: Replace what stands there.
+        """
+        result = await self._perform("workspace_disk_export", request(
+            workspace=workspace,
+            output=output,
+            force=force,
+        ))
+        return DiskImage.from_json(result)
+
     async def setup_firecracker(self) -> InstalledProgram:
         """Fetch the release of Firecracker that pyro works with, verified by its digest."""
         result = await self._perform("setup_firecracker", request())
@@ -998,3 +1194,61 @@ class AsyncWorkspaceOperations(ABC):
             force=force,
         ))
         return Exported.from_json(result)
+
+    async def list_disk(
+        self,
+        path: str | bytes | PathLike[str],
+        *,
+        max_entries: int = 10000,
+        recursive: bool = False,
+    ) -> DiskListing:
+        """List a directory of a stopped workspace's disk, without starting it.
+
+        Args:
+            path: The path, readable; where its bytes are not UTF-8 they are replaced.
+            max_entries: The most entries to give.
+            recursive: Also what is in the directories below it.
+        """
+        result = await self._perform("workspace_disk_list", request(
+            workspace=self.id,
+            **path_of("path", path),
+            max_entries=max_entries,
+            recursive=recursive,
+        ))
+        return DiskListing.from_json(result)
+
+    async def read_disk(
+        self,
+        path: str | bytes | PathLike[str],
+        *,
+        max_bytes: int = 1048576,
+        offset: int = 0,
+    ) -> DiskFile:
+        """Read a file of a stopped workspace's disk, without starting it.
+
+        Args:
+            path: The path, readable; where its bytes are not UTF-8 they are replaced.
+            max_bytes: The most bytes to give.
+            offset: Where to begin, in bytes.
+        """
+        result = await self._perform("workspace_disk_read", request(
+            workspace=self.id,
+            **path_of("path", path),
+            max_bytes=max_bytes,
+            offset=offset,
+        ))
+        return DiskFile.from_json(result)
+
+    async def export_disk(self, output: str | PathLike[str], *, force: bool = False) -> DiskImage:
+        """Write the disk of a stopped workspace as one ext4 image.
+
+        Args:
+            output: Where to put the image on the host.
+            force: Replace what stands there.
+        """
+        result = await self._perform("workspace_disk_export", request(
+            workspace=self.id,
+            output=output,
+            force=force,
+        ))
+        return DiskImage.from_json(result)

@@ -167,6 +167,165 @@ class DiffEntry:
         return exact_bytes(self.path, self.path_base64)
 
 
+@dataclass(frozen=True)
+class DiskEntry:
+    """One thing on a disk.
+
+    Attributes:
+        path: The path, readable; where its bytes are not UTF-8 they are replaced.
+        kind: What it is.
+        mode: Permission bits, `0o7777` at most.
+        size: Bytes of content; 0 for anything but a regular file.
+        uid: Owner, as the machine numbers its users.
+        gid: Group, likewise.
+        modified_at: When it was last written.
+        path_base64: The exact bytes, if they are not UTF-8.
+        target: Where a symbolic link points.
+    """
+
+    path: str
+    kind: FileKind
+    mode: int
+    size: int
+    uid: int
+    gid: int
+    modified_at: str
+    path_base64: str | None = None
+    target: BytePath | None = None
+
+    @classmethod
+    def from_json(cls, json: Mapping[str, Any]) -> DiskEntry:
+        return cls(
+            path=json["path"],
+            kind=FileKind(json["kind"]),
+            mode=json["mode"],
+            size=json["size"],
+            uid=json["uid"],
+            gid=json["gid"],
+            modified_at=json["modified_at"],
+            path_base64=json.get("path_base64"),
+            target=maybe(json.get("target"), BytePath.from_json),
+        )
+
+    @property
+    def path_bytes(self) -> bytes:
+        """`path` with the exact bytes that it has."""
+        return exact_bytes(self.path, self.path_base64)
+
+
+@dataclass(frozen=True)
+class DiskFile:
+    """Part of a file of a disk, or all of it.
+
+    Attributes:
+        path: The path, readable; where its bytes are not UTF-8 they are replaced.
+        kind: What it is.
+        mode: Permission bits, `0o7777` at most.
+        size: Bytes of content; 0 for anything but a regular file.
+        uid: Owner, as the machine numbers its users.
+        gid: Group, likewise.
+        modified_at: When it was last written.
+        content: Its bytes from the offset on, as text; what is not UTF-8 is replaced.
+        content_base64: The exact bytes, if they are not UTF-8.
+        next_offset: Where the next read begins, unless this one came to the end.
+        path_base64: The exact bytes, if they are not UTF-8.
+        target: Where a symbolic link points.
+    """
+
+    path: str
+    kind: FileKind
+    mode: int
+    size: int
+    uid: int
+    gid: int
+    modified_at: str
+    content: str
+    content_base64: str | None = None
+    next_offset: int | None = None
+    path_base64: str | None = None
+    target: BytePath | None = None
+
+    @classmethod
+    def from_json(cls, json: Mapping[str, Any]) -> DiskFile:
+        return cls(
+            path=json["path"],
+            kind=FileKind(json["kind"]),
+            mode=json["mode"],
+            size=json["size"],
+            uid=json["uid"],
+            gid=json["gid"],
+            modified_at=json["modified_at"],
+            content=json["content"],
+            content_base64=json.get("content_base64"),
+            next_offset=json.get("next_offset"),
+            path_base64=json.get("path_base64"),
+            target=maybe(json.get("target"), BytePath.from_json),
+        )
+
+    @property
+    def path_bytes(self) -> bytes:
+        """`path` with the exact bytes that it has."""
+        return exact_bytes(self.path, self.path_base64)
+
+    @property
+    def content_bytes(self) -> bytes:
+        """`content` with the exact bytes that it has."""
+        return exact_bytes(self.content, self.content_base64)
+
+
+@dataclass(frozen=True)
+class DiskImage:
+    """An image that was written: a raw ext4 filesystem, the root of the whole machine.
+
+    Attributes:
+        output: Where it is.
+        bytes: How long it is. It is sparse.
+        disk_bytes: What it takes on the host.
+        files: Regular files, links and fifos in it.
+        directories: Directories in it.
+        skipped: What could not be carried: sockets and devices.
+    """
+
+    output: str
+    bytes: int
+    disk_bytes: int
+    files: int
+    directories: int
+    skipped: list[BytePath] = field(default_factory=list)
+
+    @classmethod
+    def from_json(cls, json: Mapping[str, Any]) -> DiskImage:
+        return cls(
+            output=json["output"],
+            bytes=json["bytes"],
+            disk_bytes=json["disk_bytes"],
+            files=json["files"],
+            directories=json["directories"],
+            skipped=[BytePath.from_json(item) for item in json.get("skipped", [])],
+        )
+
+
+@dataclass(frozen=True)
+class DiskListing:
+    """What lies in a directory, a file if the path names one, ordered by path bytes within each
+    directory.
+
+    Attributes:
+        entries: The entries, each directory before what is in it.
+        truncated: True if there are more than were asked for.
+    """
+
+    entries: list[DiskEntry]
+    truncated: bool
+
+    @classmethod
+    def from_json(cls, json: Mapping[str, Any]) -> DiskListing:
+        return cls(
+            entries=[DiskEntry.from_json(item) for item in json["entries"]],
+            truncated=json["truncated"],
+        )
+
+
 class EngineChoice(str, Enum):
     """Which engine a user asks for.
 
@@ -1039,6 +1198,10 @@ __all__ = [
     "CheckStatus",
     "Deleted",
     "DiffEntry",
+    "DiskEntry",
+    "DiskFile",
+    "DiskImage",
+    "DiskListing",
     "EngineChoice",
     "EngineKind",
     "EnvVar",
