@@ -72,3 +72,7 @@ pub use pyro::{Ephemeral, Listing, Pyro};
 pub use review::{Detail, ExportTarget, Review};
 pub use settings::{Programs, Settings, Templates};
 pub use watch::{Interrupt, Watch};
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/rust.md")]
+struct PageOnRust;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyro_contract::exec::Stream;
 use pyro_contract::{Error, ErrorCode, Result};
-use pyro_workspace::{Collected, ExecEvent, ExecInput, ExecOutput, ExecSession};
+use pyro_workspace::{ExecEvent, ExecInput, ExecOutput, ExecSession};
 use tokio::sync::{Mutex, MutexGuard, Notify, mpsc};
 
 use crate::pending::{NO_GRACE, Outcome, Pending};
@@ -16,7 +16,7 @@ const WINDOW: usize = 64;
 
 enum Event {
     Output(Stream, Vec<u8>),
-    /// The whole result, as JSON; nothing follows.
+    /// How it ended, as JSON; nothing follows.
     Ended(String),
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new(session: ExecSession) -> PyResult<Self> {
-        let ExecSession { sequence, output, input } = session;
+        let ExecSession { sequence, output, input, .. } = session;
         let (sender, events) = mpsc::channel(WINDOW);
         // Read at all times: what acknowledges input arrives among the output.
         let pump = runtime()?.spawn(pump(output, sender)).abort_handle();
@@ -125,7 +125,7 @@ impl Drop for Session {
 
 #[pymethods]
 impl Session {
-    /// The next event: (stream, bytes), or the result as JSON after the last of them.
+    /// The next event: (stream, bytes), or how it ended as JSON after the last of them.
     fn next(&self) -> PyResult<Pending> {
         let events = Arc::clone(&self.events);
         Pending::begin(NO_GRACE, move |_| async move {
@@ -173,16 +173,11 @@ fn closed() -> Error {
 }
 
 async fn pump(mut output: ExecOutput, sender: mpsc::Sender<Result<Event>>) {
-    let mut collected = Collected::default();
     loop {
         let event = match output.next().await {
-            Ok(Some(ExecEvent::Output(stream, bytes))) => {
-                collected.push(stream, &bytes);
-                Ok(Event::Output(stream, bytes.to_vec()))
-            }
+            Ok(Some(ExecEvent::Output(stream, bytes))) => Ok(Event::Output(stream, bytes.to_vec())),
             Ok(Some(ExecEvent::Exit(outcome))) => {
-                let result = collected.into_result(outcome);
-                let event = serde_json::to_string(&result).map(Event::Ended);
+                let event = serde_json::to_string(&outcome).map(Event::Ended);
                 let event = event.map_err(|error| lost().with_cause(error.to_string()));
                 let _ = sender.send(event).await;
                 return;

@@ -13,7 +13,7 @@ from ._generated.errors import NotFoundError, WrongStateError
 from ._generated.operations import AsyncOperations, AsyncWorkspaceOperations
 from ._generated.types import ExecResult, WorkspaceStatus
 from ._native import Pending, Session
-from ._output import Output, as_bytes, read_event
+from ._output import Collected, Output, as_bytes
 from ._sync import open_client, start_command
 from ._wait import OnProgress, wait_async
 
@@ -119,6 +119,7 @@ class AsyncCommand:
     def __init__(self, session: Session, argv: list[str], stdin: bytes | str | bool) -> None:
         self._session = session
         self._argv = argv
+        self._collected = Collected()
         self._next: Pending | None = None
         self._result: ExecResult | None = None
         self._input: Pending | None = None
@@ -143,7 +144,7 @@ class AsyncCommand:
             raise StopAsyncIteration
         # Kept if the wait is cancelled, so that no output is lost.
         self._next = self._next or self._session.next()
-        event = read_event(await wait_async(self._next, interrupt=False))
+        event = self._collected.take(await wait_async(self._next, interrupt=False))
         self._next = None
         if isinstance(event, Output):
             return event

@@ -34,8 +34,10 @@ def _encode(value: Any) -> Any:
     return value
 
 
-def argv_of(command: str | Sequence[str]) -> list[str]:
+def argv_of(command: str | Sequence[str] | None) -> list[str] | None:
     """The arguments of a command; one string is a script of the shell."""
+    if command is None:
+        return None
     return ["sh", "-lc", command] if isinstance(command, str) else list(command)
 
 

@@ -20,12 +20,31 @@ class Output(NamedTuple):
         return self.data.decode("utf-8", "replace")
 
 
-def read_event(event: Any) -> Output | ExecResult:
-    """A piece of output, or the result after the last of them."""
-    if isinstance(event, str):
-        return ExecResult.from_json(json.loads(event))
-    stream, data = event
-    return Output(Stream(stream), data)
+# Of each stream, the most that a result holds.
+OUTPUT_CAP = 1 << 20
+
+
+class Collected:
+    """Both streams of a command, as far as its result holds them."""
+
+    def __init__(self) -> None:
+        self._streams = {stream: bytearray() for stream in Stream}
+        self._truncated = False
+
+    def take(self, event: Any) -> Output | ExecResult:
+        """A piece of output; or the result, after the last of them."""
+        if isinstance(event, str):
+            return self._result(json.loads(event))
+        output = Output(Stream(event[0]), event[1])
+        kept = self._streams[output.stream]
+        room = OUTPUT_CAP - len(kept)
+        self._truncated |= len(output.data) > room
+        kept += output.data[:room]
+        return output
+
+    def _result(self, outcome: dict[str, Any]) -> ExecResult:
+        text = {s.value: kept.decode("utf-8", "replace") for s, kept in self._streams.items()}
+        return ExecResult.from_json({**outcome, **text, "truncated": self._truncated})
 
 
 def as_bytes(data: bytes | str) -> bytes:

@@ -13,7 +13,7 @@ from ._generated.errors import NotFoundError, WrongStateError
 from ._generated.operations import Operations, WorkspaceOperations
 from ._generated.types import ExecResult, WorkspaceStatus
 from ._native import Client, Failure, Pending, Session
-from ._output import Output, as_bytes, read_event
+from ._output import Collected, Output, as_bytes
 from ._program import program as own_program
 from ._wait import OnProgress, as_pyro_error, wait
 
@@ -138,6 +138,7 @@ class Command:
     def __init__(self, session: Session, argv: list[str], stdin: bytes | str | bool) -> None:
         self._session = session
         self._argv = argv
+        self._collected = Collected()
         self._next: Pending | None = None
         self._result: ExecResult | None = None
         self._input: Pending | None = None
@@ -162,7 +163,7 @@ class Command:
             raise StopIteration
         # Kept if the wait is interrupted, so that no output is lost.
         self._next = self._next or self._session.next()
-        event = read_event(wait(self._next, interrupt=False))
+        event = self._collected.take(wait(self._next, interrupt=False))
         self._next = None
         if isinstance(event, Output):
             return event

@@ -28,7 +28,13 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("*", "stdin"),
     // The workspace is deleted as soon as its one command ends.
     ("run", "detach"),
+    // The one command may take what its machine may.
+    ("run", "memory_mib"),
+    ("run", "cpu_percent"),
 ];
+
+/// May be given by its place even where it may be left out.
+const POSITIONAL: &str = "argv";
 
 /// What a handle gives where nothing is said, because its user is about to look at it.
 fn handle_default(operation: &str, field: &str) -> Option<Value> {
@@ -226,21 +232,25 @@ fn write_head(
     summary: &str,
 ) {
     let mut signature = vec!["self".to_owned()];
-    let (required, optional): (Vec<_>, Vec<_>) =
-        parameters.iter().partition(|parameter| parameter.default.is_none());
-    signature.extend(required.iter().map(|one| format!("{}: {}", one.name, one.annotation)));
-    if !optional.is_empty() {
+    let (mut placed, named): (Vec<_>, Vec<_>) = parameters
+        .iter()
+        .partition(|parameter| parameter.default.is_none() || parameter.name == POSITIONAL);
+    placed.sort_by_key(|parameter| parameter.default.is_some());
+    let declared = |parameter: &&Parameter| match &parameter.default {
+        None => format!("{}: {}", parameter.name, parameter.annotation),
+        Some(default) => format!("{}: {} = {default}", parameter.name, parameter.annotation),
+    };
+    signature.extend(placed.iter().map(declared));
+    if !named.is_empty() {
         signature.push("*".to_owned());
     }
-    signature.extend(optional.iter().map(|one| {
-        format!("{}: {} = {}", one.name, one.annotation, one.default.as_deref().unwrap_or("None"))
-    }));
+    signature.extend(named.iter().map(declared));
     let def = if door.asynchronous { "async def" } else { "def" };
     page.push('\n');
     page.push_str(&call("    ", &format!("{def} {method}"), &signature, &format!(" -> {result}:")));
-    let parts: Vec<_> = required
+    let parts: Vec<_> = placed
         .iter()
-        .chain(&optional)
+        .chain(&named)
         .map(|parameter| (parameter.name.clone(), parameter.about.clone()))
         .collect();
     page.push_str(&docstring("        ", summary, "Args", &parts));
@@ -257,7 +267,10 @@ fn request(
 ) -> Request {
     let mut arguments = Vec::new();
     let part_of = |field: &Field| contract.record(&field.kind).filter(|part| part.len() > 1);
-    let (parts, plain): (Vec<_>, Vec<_>) = fields.iter().partition(|one| part_of(one).is_some());
+    let (mut parts, plain): (Vec<_>, Vec<_>) =
+        fields.iter().partition(|one| part_of(one).is_some());
+    // What is said of the machine goes before what is said of a command in it.
+    parts.sort_by_key(|part| part.required);
     for field in plain {
         let left_out = LEFT_OUT
             .iter()
@@ -294,7 +307,10 @@ fn request(
             name: parameter,
             annotation,
             default: (!field.required).then(|| literal(default)),
-            about: format!("{}{more}", field.about),
+            about: match exact {
+                true => "The path; bytes name what is not UTF-8.".to_owned(),
+                false => format!("{}{more}", field.about),
+            },
         });
     }
     for part in parts {

@@ -169,7 +169,8 @@ fn write_union(
 /// What a field holds once it is read: one that may be missing has its default, or is `None`.
 fn settled(field: &Field, contract: &Contract) -> Kind {
     let kind = contract.plain(&field.kind);
-    let missing = !field.required && field.default.is_null() && empty(&kind).is_none();
+    let scalar = matches!(field.default, Value::Bool(_) | Value::Number(_) | Value::String(_));
+    let missing = !field.required && !scalar && empty(&kind).is_none();
     match kind {
         Kind::Maybe(_) => kind,
         kind if missing => Kind::Maybe(Box::new(kind)),
