@@ -2,7 +2,7 @@
 //!
 //! There is no logic of the contract here, and nothing to keep in step with it: operations go by
 //! name with JSON in and out, and the typed Python classes over them are written from the
-//! catalogue. Whatever takes time is a [`pending::Pending`], which is waited for either blocking,
+//! catalogue. Whatever takes time is a `Pending`, which is waited for either blocking,
 //! without the interpreter's lock, or by an event loop, which watches its file descriptor. So no
 //! thread of ours ever calls into the interpreter.
 

@@ -36,12 +36,12 @@ class Operations(ABC):
         name: str | None = None,
         seed: Seed | str | PathLike[str] | None = None,
         ttl_seconds: int | None = None,
-        cwd: str | None = None,
-        timeout_seconds: int | None = None,
-        user: str | None = None,
         disk_mib: int | None = None,
         mem_mib: int | None = None,
         vcpu_count: int | None = None,
+        cwd: str | None = None,
+        timeout_seconds: int | None = None,
+        user: str | None = None,
     ) -> ExecResult:
         """Create a workspace, run one command in it, and delete it.
 
@@ -56,14 +56,14 @@ class Operations(ABC):
             name: A name to find it by; unique among living workspaces.
             seed: What `/workspace` starts as. A path alone means `SeedPath`.
             ttl_seconds: Stopped, never deleted, once it has run this long.
-            cwd: Where to run it, absolute or relative to `/workspace`.
-            timeout_seconds: End the command and all it started after this long.
-            user: A user of the guest, by name or number, optionally `:group`; root by default.
             disk_mib: The most that the machine may write to its disk, in MiB, 64 to 1048576;
                 10240 unless the host says otherwise. Space is taken on the host only as it is
                 written.
             mem_mib: Memory in MiB, 128 to 262144; 1024 unless the host says otherwise.
             vcpu_count: Virtual CPUs, 1 to 32; 1 unless the host says otherwise.
+            cwd: Where to run it, absolute or relative to `/workspace`.
+            timeout_seconds: End the command and all it started after this long.
+            user: A user of the guest, by name or number, optionally `:group`; root by default.
         """
         result = self._perform("run", request(
             environment=environment,
@@ -73,8 +73,8 @@ class Operations(ABC):
             name=name,
             seed=seed_of(seed),
             ttl_seconds=ttl_seconds,
-            exec=request(argv=argv_of(argv), cwd=cwd, timeout_seconds=timeout_seconds, user=user),
             shape=request(disk_mib=disk_mib, mem_mib=mem_mib, vcpu_count=vcpu_count),
+            exec=request(argv=argv_of(argv), cwd=cwd, timeout_seconds=timeout_seconds, user=user),
         ))
         return ExecResult.from_json(result)
 
@@ -325,7 +325,7 @@ class Operations(ABC):
 
         Args:
             workspace: Its id or name.
-            path: The path, readable; where its bytes are not UTF-8 they are replaced.
+            path: The path; bytes name what is not UTF-8.
             output: Where to put it on the host; `-` for a tar stream.
             force: Replace what stands there.
         """
@@ -349,7 +349,7 @@ class Operations(ABC):
 
         Args:
             workspace: Its id or name.
-            path: The path, readable; where its bytes are not UTF-8 they are replaced.
+            path: The path; bytes name what is not UTF-8.
             max_entries: The most entries to give.
             recursive: Also what is in the directories below it.
         """
@@ -373,7 +373,7 @@ class Operations(ABC):
 
         Args:
             workspace: Its id or name.
-            path: The path, readable; where its bytes are not UTF-8 they are replaced.
+            path: The path; bytes name what is not UTF-8.
             max_bytes: The most bytes to give.
             offset: Where to begin, in bytes.
         """
@@ -560,7 +560,7 @@ class WorkspaceOperations(ABC):
         """Copy a file or tree out of a workspace.
 
         Args:
-            path: The path, readable; where its bytes are not UTF-8 they are replaced.
+            path: The path; bytes name what is not UTF-8.
             output: Where to put it on the host; `-` for a tar stream.
             force: Replace what stands there.
         """
@@ -582,7 +582,7 @@ class WorkspaceOperations(ABC):
         """List a directory of a stopped workspace's disk, without starting it.
 
         Args:
-            path: The path, readable; where its bytes are not UTF-8 they are replaced.
+            path: The path; bytes name what is not UTF-8.
             max_entries: The most entries to give.
             recursive: Also what is in the directories below it.
         """
@@ -604,7 +604,7 @@ class WorkspaceOperations(ABC):
         """Read a file of a stopped workspace's disk, without starting it.
 
         Args:
-            path: The path, readable; where its bytes are not UTF-8 they are replaced.
+            path: The path; bytes name what is not UTF-8.
             max_bytes: The most bytes to give.
             offset: Where to begin, in bytes.
         """
@@ -651,12 +651,12 @@ class AsyncOperations(ABC):
         name: str | None = None,
         seed: Seed | str | PathLike[str] | None = None,
         ttl_seconds: int | None = None,
-        cwd: str | None = None,
-        timeout_seconds: int | None = None,
-        user: str | None = None,
         disk_mib: int | None = None,
         mem_mib: int | None = None,
         vcpu_count: int | None = None,
+        cwd: str | None = None,
+        timeout_seconds: int | None = None,
+        user: str | None = None,
     ) -> ExecResult:
         """Create a workspace, run one command in it, and delete it.
 
@@ -671,14 +671,14 @@ class AsyncOperations(ABC):
             name: A name to find it by; unique among living workspaces.
             seed: What `/workspace` starts as. A path alone means `SeedPath`.
             ttl_seconds: Stopped, never deleted, once it has run this long.
-            cwd: Where to run it, absolute or relative to `/workspace`.
-            timeout_seconds: End the command and all it started after this long.
-            user: A user of the guest, by name or number, optionally `:group`; root by default.
             disk_mib: The most that the machine may write to its disk, in MiB, 64 to 1048576;
                 10240 unless the host says otherwise. Space is taken on the host only as it is
                 written.
             mem_mib: Memory in MiB, 128 to 262144; 1024 unless the host says otherwise.
             vcpu_count: Virtual CPUs, 1 to 32; 1 unless the host says otherwise.
+            cwd: Where to run it, absolute or relative to `/workspace`.
+            timeout_seconds: End the command and all it started after this long.
+            user: A user of the guest, by name or number, optionally `:group`; root by default.
         """
         result = await self._perform("run", request(
             environment=environment,
@@ -688,8 +688,8 @@ class AsyncOperations(ABC):
             name=name,
             seed=seed_of(seed),
             ttl_seconds=ttl_seconds,
-            exec=request(argv=argv_of(argv), cwd=cwd, timeout_seconds=timeout_seconds, user=user),
             shape=request(disk_mib=disk_mib, mem_mib=mem_mib, vcpu_count=vcpu_count),
+            exec=request(argv=argv_of(argv), cwd=cwd, timeout_seconds=timeout_seconds, user=user),
         ))
         return ExecResult.from_json(result)
 
@@ -948,7 +948,7 @@ class AsyncOperations(ABC):
 
         Args:
             workspace: Its id or name.
-            path: The path, readable; where its bytes are not UTF-8 they are replaced.
+            path: The path; bytes name what is not UTF-8.
             output: Where to put it on the host; `-` for a tar stream.
             force: Replace what stands there.
         """
@@ -972,7 +972,7 @@ class AsyncOperations(ABC):
 
         Args:
             workspace: Its id or name.
-            path: The path, readable; where its bytes are not UTF-8 they are replaced.
+            path: The path; bytes name what is not UTF-8.
             max_entries: The most entries to give.
             recursive: Also what is in the directories below it.
         """
@@ -996,7 +996,7 @@ class AsyncOperations(ABC):
 
         Args:
             workspace: Its id or name.
-            path: The path, readable; where its bytes are not UTF-8 they are replaced.
+            path: The path; bytes name what is not UTF-8.
             max_bytes: The most bytes to give.
             offset: Where to begin, in bytes.
         """
@@ -1183,7 +1183,7 @@ class AsyncWorkspaceOperations(ABC):
         """Copy a file or tree out of a workspace.
 
         Args:
-            path: The path, readable; where its bytes are not UTF-8 they are replaced.
+            path: The path; bytes name what is not UTF-8.
             output: Where to put it on the host; `-` for a tar stream.
             force: Replace what stands there.
         """
@@ -1205,7 +1205,7 @@ class AsyncWorkspaceOperations(ABC):
         """List a directory of a stopped workspace's disk, without starting it.
 
         Args:
-            path: The path, readable; where its bytes are not UTF-8 they are replaced.
+            path: The path; bytes name what is not UTF-8.
             max_entries: The most entries to give.
             recursive: Also what is in the directories below it.
         """
@@ -1227,7 +1227,7 @@ class AsyncWorkspaceOperations(ABC):
         """Read a file of a stopped workspace's disk, without starting it.
 
         Args:
-            path: The path, readable; where its bytes are not UTF-8 they are replaced.
+            path: The path; bytes name what is not UTF-8.
             max_bytes: The most bytes to give.
             offset: Where to begin, in bytes.
         """
