@@ -38,6 +38,7 @@ fn entry(operation: &Operation, types: &mut Map<String, Value>) -> Value {
         "summary": operation.summary,
         "read_only": operation.read_only,
         "destructive": operation.destructive,
+        "idempotent": operation.idempotent,
         "request": take((operation.request)(), types),
         "result": take((operation.result)(), types),
     })

@@ -26,6 +26,8 @@ pub struct Operation {
     pub read_only: bool,
     /// True if it can lose something that the user made.
     pub destructive: bool,
+    /// True if doing it again changes nothing more.
+    pub idempotent: bool,
     /// JSON schema of the request.
     pub request: fn() -> Schema,
     /// JSON schema of the result.
@@ -189,6 +191,7 @@ macro_rules! operations {
             summary: $summary,
             read_only: matches!(Effect::$effect, Effect::Reads),
             destructive: matches!(Effect::$effect, Effect::Destroys),
+            idempotent: !matches!(Effect::$effect, Effect::Writes),
             request: || schema_for!($request),
             result: || schema_for!($result),
         }),*];
@@ -199,6 +202,9 @@ macro_rules! operations {
 enum Effect {
     Reads,
     Writes,
+    /// Brings about a state, and leaves alone what is in it already.
+    Settles,
+    /// Loses something that the user made; once it is lost, it cannot be lost again.
     Destroys,
 }
 
@@ -207,13 +213,13 @@ operations! {
         "Create a workspace, run one command in it, and delete it.";
     "env_list", ["env", "list"], Nothing => Vec<crate::environment::EnvironmentInfo>, Reads,
         "List the environments that are cached, and those that can be.";
-    "env_pull", ["env", "pull"], OfEnvironment => crate::environment::EnvironmentInfo, Writes,
+    "env_pull", ["env", "pull"], OfEnvironment => crate::environment::EnvironmentInfo, Settles,
         "Fetch an environment into the cache.";
     "env_inspect", ["env", "inspect"], InspectRequest => crate::environment::EnvironmentDetails, Reads,
         "Show what an environment holds.";
     "env_prune", ["env", "prune"], PruneRequest => crate::environment::PruneReport, Destroys,
         "Drop cached environments that no workspace uses.";
-    "prepare", ["prepare"], crate::template::PrepareRequest => crate::template::Prepared, Writes,
+    "prepare", ["prepare"], crate::template::PrepareRequest => crate::template::Prepared, Settles,
         "Make the next create fast: fetch the environment and freeze a machine to start from.";
     "workspace_create", ["workspace", "create"], CreateRequest => WorkspaceStatus, Writes,
         "Create and start a workspace from an environment and a seed.";
@@ -221,13 +227,13 @@ operations! {
         "List the workspaces, the most recently active first.";
     "workspace_status", ["workspace", "status"], OfWorkspace => WorkspaceStatus, Reads,
         "Show one workspace.";
-    "workspace_start", ["workspace", "start"], OfWorkspace => WorkspaceStatus, Writes,
+    "workspace_start", ["workspace", "start"], OfWorkspace => WorkspaceStatus, Settles,
         "Start a stopped workspace on its kept disk.";
-    "workspace_stop", ["workspace", "stop"], OfWorkspace => WorkspaceStatus, Writes,
+    "workspace_stop", ["workspace", "stop"], OfWorkspace => WorkspaceStatus, Settles,
         "Stop a workspace: end its processes, flush and keep its disk.";
-    "workspace_pause", ["workspace", "pause"], OfWorkspace => WorkspaceStatus, Writes,
+    "workspace_pause", ["workspace", "pause"], OfWorkspace => WorkspaceStatus, Settles,
         "Hold a workspace still, with all that runs in it; its memory stays.";
-    "workspace_resume", ["workspace", "resume"], OfWorkspace => WorkspaceStatus, Writes,
+    "workspace_resume", ["workspace", "resume"], OfWorkspace => WorkspaceStatus, Settles,
         "Let a paused workspace go on where it was.";
     "workspace_delete", ["workspace", "delete"], OfWorkspace => Deleted, Destroys,
         "Delete a workspace and everything in it.";
@@ -239,9 +245,9 @@ operations! {
         "Show what changed in /workspace since it was seeded.";
     "workspace_export", ["workspace", "export"], ExportRequest => Exported, Writes,
         "Copy a file or tree out of a workspace.";
-    "setup_firecracker", ["setup", "firecracker"], Nothing => InstalledProgram, Writes,
+    "setup_firecracker", ["setup", "firecracker"], Nothing => InstalledProgram, Settles,
         "Fetch the release of Firecracker that pyro works with, verified by its digest.";
-    "doctor", ["doctor"], DoctorRequest => Vec<Check>, Writes,
+    "doctor", ["doctor"], DoctorRequest => Vec<Check>, Settles,
         "Check what this host offers, and say how to mend what is missing.";
 }
 
