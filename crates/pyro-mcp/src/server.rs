@@ -25,6 +25,7 @@ use crate::profile::Offer;
 use crate::progress::{Messenger, News};
 use crate::project::Places;
 use crate::roots::{self, Roots};
+use crate::table::Offered;
 use crate::tools::{OUTPUT_READ, Offering, Tools};
 use crate::{answer, arguments, instructions, project, prompts, resources};
 
@@ -103,6 +104,17 @@ impl Server {
             result.insert("note".into(), note.into());
         }
         Ok(answer::success(entry, result, &self.0.kept).into())
+    }
+
+    /// Why a tool is not here.
+    fn unknown_tool(&self, name: &str) -> String {
+        let offer = self.0.options.offer.as_str();
+        let why = match crate::table::entry(name).map(|entry| entry.offered) {
+            Some(Offered::Never(reason)) => format!("{name} is offered to no model: {reason}"),
+            Some(Offered::As { .. }) => format!("{name} is not offered in {offer}"),
+            None => format!("there is no tool named {name:?}"),
+        };
+        format!("{why}; there are {}", self.0.tools.names().join(", "))
     }
 
     async fn perform(
@@ -270,12 +282,7 @@ impl ServerHandler for Server {
             return Ok(read.map_or_else(|error| answer::failure(&error), piece).into());
         }
         let Some(offering) = self.0.tools.find(&params.name) else {
-            let message = format!(
-                "there is no tool named {:?} here; there are {}",
-                params.name,
-                self.0.tools.names().join(", ")
-            );
-            return Err(ErrorData::invalid_params(message, None));
+            return Err(ErrorData::invalid_params(self.unknown_tool(&params.name), None));
         };
         let answered = self.call(offering, params, &context).await;
         Ok(answered.unwrap_or_else(|error| answer::failure(&error).into()))

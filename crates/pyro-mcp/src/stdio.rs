@@ -5,15 +5,14 @@
 
 mod envelope;
 
-use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use pyro_contract::{Error, ErrorCode, Result};
 use rmcp::model::{ErrorData, RequestId, ServerJsonRpcMessage};
 use rmcp::service::{RoleServer, RxJsonRpcMessage, TxJsonRpcMessage, serve_server_with_ct};
 use rmcp::transport::Transport;
-use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader, Interest};
+use rustix::event::{PollFd, PollFlags, poll};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -76,12 +75,25 @@ async fn end_when_nobody_is_left(ending: CancellationToken) {
 }
 
 /// A pipe or socket without a reader reports an error (poll(2)); a file or terminal has none to lose.
+///
+/// By a thread that does nothing else, because the event loop could watch a socket only by making it
+/// non-blocking for everybody who has it.
 async fn stdout_closed() {
-    let watched = std::io::stdout().as_fd().try_clone_to_owned();
-    let Ok(fd) = watched.and_then(|fd| AsyncFd::with_interest(fd, Interest::ERROR)) else {
-        return std::future::pending().await;
-    };
-    if fd.ready(Interest::ERROR).await.is_err() {
+    let (gone, heard) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let stdout = std::io::stdout();
+        let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
+        loop {
+            match poll(&mut watched, None) {
+                Ok(_) => break,
+                Err(rustix::io::Errno::INTR) => {}
+                // Then nobody can tell.
+                Err(_) => return,
+            }
+        }
+        let _ = gone.send(());
+    });
+    if heard.await.is_err() {
         std::future::pending::<()>().await;
     }
 }

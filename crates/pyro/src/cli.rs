@@ -1,5 +1,7 @@
 //! The command line, as types.
 
+mod mcp;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -9,6 +11,8 @@ use pyro_contract::diff::MAX_PATCH_BYTES;
 use pyro_contract::environment::EnvironmentRef;
 use pyro_contract::name::{EnvVar, Label, WorkspaceId, WorkspaceName, WorkspaceRef};
 use pyro_contract::workspace::{EngineChoice, EngineKind, ShapeRequest};
+
+pub(crate) use mcp::{McpCommand, OfferArgs, ServeArgs};
 
 /// A computer of its own for a coding agent: a persistent, isolated Linux workspace.
 #[derive(Debug, Parser)]
@@ -77,6 +81,9 @@ the background too; it takes about 80 MiB of disk, and `pyro env prune --all` dr
     /// Workspaces: create, use, review, delete
     #[command(subcommand, visible_alias = "ws")]
     Workspace(Box<WorkspaceCommand>),
+    /// Let models use workspaces: serve MCP, and connect chat hosts
+    #[command(subcommand)]
+    Mcp(McpCommand),
     /// Programs that pyro works with and no package has: fetch them
     #[command(subcommand)]
     Setup(SetupCommand),
@@ -527,7 +534,15 @@ mod tests {
         for top in command.get_subcommands().filter(|c| !c.is_hide_set()) {
             let leaves = leaves(top);
             // These are about the command line or this host, and need no other door.
-            let own = ["bench", "completions", "contract"];
+            let own = [
+                "bench",
+                "completions",
+                "contract",
+                "mcp serve",
+                "mcp install",
+                "mcp print-config",
+                "mcp check",
+            ];
             for leaf in leaves.iter().filter(|leaf| !own.contains(&leaf.as_str())) {
                 assert!(known.contains(leaf), "`pyro {leaf}` is not in the catalogue");
             }

@@ -3,6 +3,7 @@
 mod doctor;
 mod environment;
 mod exec;
+mod mcp;
 mod prepare;
 mod review;
 mod setup;
@@ -34,6 +35,7 @@ pub(crate) async fn dispatch(command: Command, ui: &Ui) -> Result<u8> {
             clap_complete::generate(shell, &mut Cli::command(), "pyro", &mut script);
             return write_stdout(&script).map(|()| 0);
         }
+        Command::Mcp(command) => return mcp::run(command, own_program()?, ui).await,
         Command::Bench(args) => return bench::run(args, own_program()?, ui).await,
         Command::Contract if ui.json() => {
             return ui.print_json(&pyro_contract::document::contract()).map(|()| 0);
@@ -77,6 +79,7 @@ pub(crate) async fn dispatch(command: Command, ui: &Ui) -> Result<u8> {
         | Command::Freeze(_)
         | Command::Warm(_)
         | Command::Bench(_)
+        | Command::Mcp(_)
         | Command::Completions { .. }
         | Command::Contract => Ok(0),
     }
