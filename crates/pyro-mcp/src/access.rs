@@ -106,7 +106,8 @@ impl Token {
     pub(crate) fn admits(&self, headers: &HeaderMap) -> bool {
         let mut carried = headers.get_all(AUTHORIZATION).iter();
         let (Some(value), None) = (carried.next(), carried.next()) else { return false };
-        let Some((scheme, token)) = value.to_str().ok().and_then(|value| value.split_once(' ')) else {
+        let Some((scheme, token)) = value.to_str().ok().and_then(|value| value.split_once(' '))
+        else {
             return false;
         };
         scheme.eq_ignore_ascii_case("bearer") && Self::of(token.trim()).0 == self.0

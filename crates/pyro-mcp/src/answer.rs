@@ -3,11 +3,13 @@
 use std::fmt::Write as _;
 
 use pyro_contract::Error;
+use pyro_contract::operation::CATALOGUE;
 use rmcp::model::{CallToolResult, ContentBlock};
 use serde_json::{Map, Value, json};
 
 use crate::kept::{Kept, Thing};
 use crate::table::Entry;
+use crate::tools::Tools;
 
 /// The most bytes of one text in a result.
 const TEXT_BYTES: usize = 12 << 10;
@@ -43,7 +45,9 @@ pub(crate) fn success(entry: &Entry, result: Value, kept: &Kept) -> CallToolResu
 }
 
 /// An error, which is for the model to read and act on.
-pub(crate) fn failure(error: &Error) -> CallToolResult {
+pub(crate) fn failure(error: &Error, tools: &Tools) -> CallToolResult {
+    let mut error = error.clone();
+    error.hint = error.hint.map(|hint| in_tools(&hint, tools));
     let mut text = format!("{}: {}", error.code, error.message);
     if let Some(cause) = &error.cause {
         let _ = write!(text, "\ncause: {cause}");
@@ -52,13 +56,29 @@ pub(crate) fn failure(error: &Error) -> CallToolResult {
         let _ = write!(text, "\nhint: {hint}");
     }
     let mut answer = CallToolResult::error(vec![ContentBlock::text(text)]);
-    answer.structured_content = serde_json::to_value(error).ok();
+    answer.structured_content = serde_json::to_value(&error).ok();
     answer
 }
 
-/// Nulls say nothing, and exact bytes beside their readable form would be read twice.
+/// Hints speak of commands; a model has tools. `pyro workspace list` is `workspace_list` to it.
+fn in_tools(hint: &str, tools: &Tools) -> String {
+    let mut words: Vec<_> = CATALOGUE.iter().filter(|one| tools.find(one.name).is_some()).collect();
+    // The longer command first: `workspace status` is not `workspace`.
+    words.sort_by_key(|one| std::cmp::Reverse(one.name.len()));
+    words.iter().fold(hint.to_owned(), |hint, operation| {
+        hint.replace(
+            &format!("pyro {}`", operation.command.join(" ")),
+            &format!("{}`", operation.name),
+        )
+    })
+}
+
+/// What says nothing to a model: nulls, empty maps, digests, and exact bytes beside their readable form.
 fn drop_noise(object: &mut Map<String, Value>) {
-    object.retain(|name, value| !value.is_null() && !name.ends_with("_base64"));
+    object.retain(|name, value| {
+        let is_empty = value.is_null() || value.as_object().is_some_and(Map::is_empty);
+        !is_empty && !name.ends_with("_base64") && !name.ends_with("_digest")
+    });
     for value in object.values_mut() {
         match value {
             Value::Object(inner) => drop_noise(inner),
@@ -151,6 +171,8 @@ fn text_of(object: &Map<String, Value>) -> String {
         command(object)
     } else if let Some(patch) = object.get("patch").and_then(Value::as_str) {
         diff(object, patch)
+    } else if let Some(commands) = object.get("commands").and_then(Value::as_array) {
+        crate::journal::text(commands)
     } else {
         return Value::Object(object.clone()).to_string();
     };
@@ -251,11 +273,14 @@ mod tests {
 
     #[test]
     fn an_error_says_what_to_do_in_both_forms() {
-        let error = Error::new(ErrorCode::NotFound, "there is no 'x'").with_hint("list them");
-        let answer = failure(&error);
+        let hint = "`pyro workspace list` shows them, `pyro env list` others";
+        let error = Error::new(ErrorCode::NotFound, "there is no 'x'").with_hint(hint);
+        let answer = failure(&error, &Tools::of(crate::profile::Offer::default()));
         assert_eq!(answer.is_error, Some(true));
         assert_eq!(answer.structured_content.unwrap()["code"], "not_found");
         let text = &answer.content[0].as_text().unwrap().text;
-        assert_eq!(text, "not_found: there is no 'x'\nhint: list them");
+        let expected =
+            "not_found: there is no 'x'\nhint: `workspace_list` shows them, `pyro env list` others";
+        assert_eq!(text, expected);
     }
 }

@@ -145,14 +145,16 @@ mod tests {
 
     #[test]
     fn variables_are_a_map() {
-        let made = ask("workspace_exec", json!({"command": "a", "env": {"A": "1", "B": 2}})).unwrap();
+        let made =
+            ask("workspace_exec", json!({"command": "a", "env": {"A": "1", "B": 2}})).unwrap();
         let expected = json!([{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]);
         assert_eq!(made["env"], expected);
     }
 
     #[test]
     fn the_command_of_a_run_is_put_where_it_belongs() {
-        let made = ask("run", json!({"environment": "debian:12", "command": "a", "cwd": "x"})).unwrap();
+        let made =
+            ask("run", json!({"environment": "debian:12", "command": "a", "cwd": "x"})).unwrap();
         let expected = json!({
             "environment": "debian:12", "exec": {"argv": ["sh", "-lc", "a"], "cwd": "x"},
         });

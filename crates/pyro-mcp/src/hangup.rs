@@ -12,7 +12,8 @@ pub(crate) struct Hangup(pub(crate) CancellationToken);
 
 /// Resolves once the client cancels the call, or is gone.
 pub(crate) async fn given_up(context: &RequestContext<RoleServer>) {
-    let hangup = context.extensions.get::<Parts>().and_then(|parts| parts.extensions.get::<Hangup>());
+    let hangup =
+        context.extensions.get::<Parts>().and_then(|parts| parts.extensions.get::<Hangup>());
     match hangup {
         Some(Hangup(gone)) => tokio::select! {
             () = context.ct.cancelled() => {}

@@ -124,7 +124,8 @@ pub struct Surroundings {
 impl Surroundings {
     /// Of the user whose process this is, and of the current directory.
     pub fn of_this_process() -> Result<Self> {
-        let variable = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let variable =
+            |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
         let home = variable("HOME").ok_or_else(|| {
             Error::new(ErrorCode::InvalidArgument, "HOME is not set, so no file can be found")
                 .with_hint("set HOME to your home directory")
@@ -203,7 +204,12 @@ pub struct Change {
 /// The two shapes of configuration file, as text in and text out.
 trait Format {
     /// The text with the entry in it; `None` if it is there already.
-    fn put(&self, text: &str, path: &[&str], entry: &Map<String, Value>) -> Result<Option<(String, Outcome)>>;
+    fn put(
+        &self,
+        text: &str,
+        path: &[&str],
+        entry: &Map<String, Value>,
+    ) -> Result<Option<(String, Outcome)>>;
     /// The text without the entry; `None` if it is not there. What only held the entry goes too.
     fn take(&self, text: &str, path: &[&str]) -> Result<Option<String>>;
     /// The entry.
@@ -402,14 +408,24 @@ mod tests {
         assert_eq!(change.unwrap().outcome, Outcome::Updated);
         let edited: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
         let entry = &edited["mcpServers"]["pyro"];
-        assert_eq!((&entry["command"], &entry["disabled"]), (&json!("/usr/bin/pyro"), &json!(true)));
+        assert_eq!(
+            (&entry["command"], &entry["disabled"]),
+            (&json!("/usr/bin/pyro"), &json!(true))
+        );
     }
 
     #[test]
     fn a_file_that_makes_no_sense_is_left_as_it_is() {
         for (host, scope) in every() {
-            for text in ["{ \"a\": ", "= 3", "[1]", "{\"mcpServers\": 3, \"mcp\": 3, \"servers\": 3}",
-                "mcp_servers = 3", "\"text\"", "{}}"] {
+            for text in [
+                "{ \"a\": ",
+                "= 3",
+                "[1]",
+                "{\"mcpServers\": 3, \"mcp\": 3, \"servers\": 3}",
+                "mcp_servers = 3",
+                "\"text\"",
+                "{}}",
+            ] {
                 let temp = tempfile::tempdir().unwrap();
                 let around = around(temp.path());
                 let file = around.file(host, scope);

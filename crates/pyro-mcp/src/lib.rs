@@ -12,6 +12,7 @@ mod hangup;
 pub mod hosts;
 mod http;
 mod instructions;
+mod journal;
 mod kept;
 mod profile;
 mod progress;

@@ -46,7 +46,8 @@ impl Places {
             )
             .with_hint("name the path without it")
         })?;
-        let inside = |allowed: &PathBuf| resolve(allowed).is_some_and(|root| real.starts_with(root));
+        let inside =
+            |allowed: &PathBuf| resolve(allowed).is_some_and(|root| real.starts_with(root));
         if !self.project.iter().chain(&self.allowed).any(inside) {
             let shown: Vec<_> = self.project.iter().chain(&self.allowed).collect();
             return Err(Error::new(

@@ -187,7 +187,9 @@ mod tests {
         let arguments = object(json!({"bug": "it {breaks} | a lot"}));
         let filled = get(Offer::default(), &tools, "repro-fix", &arguments).unwrap();
         let words = filled.messages[0].content.as_text().unwrap().text.clone();
-        assert!(words.contains("it {breaks} | a lot") && words.contains("environment debian:12-build"));
+        assert!(
+            words.contains("it {breaks} | a lot") && words.contains("environment debian:12-build")
+        );
         let missing = get(Offer::default(), &tools, "repro-fix", &Map::new()).unwrap_err();
         assert!(missing.message.contains("bug"));
     }

@@ -2,12 +2,13 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use pyro_contract::exec::{JournalCommand, Stream};
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_workspace::{Call, Pyro};
 use rmcp::model::{Resource, ResourceContents, ResourceTemplate};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
+
+use crate::journal;
 
 const ALL: &str = "pyro://workspaces";
 
@@ -47,12 +48,18 @@ impl Uri {
 }
 
 /// The resources of one page, and the cursor of the next.
-pub(crate) async fn list(pyro: &Pyro, cursor: Option<&str>) -> Result<(Vec<Resource>, Option<String>)> {
+pub(crate) async fn list(
+    pyro: &Pyro,
+    cursor: Option<&str>,
+) -> Result<(Vec<Resource>, Option<String>)> {
     let skip = match cursor {
         None => 0,
         Some(cursor) => cursor.parse::<usize>().map_err(|_| {
-            Error::new(ErrorCode::InvalidArgument, format!("the cursor {cursor:?} is not one of ours"))
-                .with_hint("list again from the start")
+            Error::new(
+                ErrorCode::InvalidArgument,
+                format!("the cursor {cursor:?} is not one of ours"),
+            )
+            .with_hint("list again from the start")
         })?,
     };
     let workspaces = pyro.list().await?.workspaces;
@@ -69,7 +76,9 @@ pub(crate) async fn list(pyro: &Pyro, cursor: Option<&str>) -> Result<(Vec<Resou
         let name = workspace.name.as_ref().map_or(id, |name| name.as_str());
         let uri = format!("{ALL}/{name}");
         let about = format!("{} ({}), {}", name, workspace.environment, workspace.state);
-        made.push(Resource::new(&uri, name).with_description(about).with_mime_type("application/json"));
+        made.push(
+            Resource::new(&uri, name).with_description(about).with_mime_type("application/json"),
+        );
         made.push(
             Resource::new(format!("{uri}/diff"), format!("{name}: changes"))
                 .with_description("What changed in /workspace, as a git patch")
@@ -112,16 +121,17 @@ pub(crate) async fn read(pyro: &Pyro, text: &str, call: &Call) -> Result<Option<
             json(ask("workspace_status", json!({"workspace": workspace})).await?)
         }
         Uri::Diff(workspace) => {
-            let request = json!({"workspace": workspace, "patch": true, "max_patch_bytes": MOST_BYTES});
+            let request =
+                json!({"workspace": workspace, "patch": true, "max_patch_bytes": MOST_BYTES});
             patch(ask("workspace_diff", request).await?, text)
         }
         Uri::Logs(workspace) => {
-            let commands = ask("workspace_logs", json!({"workspace": workspace, "tail": NEWEST})).await?;
-            let commands: Vec<JournalCommand> = serde_json::from_value(commands).map_err(|error| {
-                Error::new(ErrorCode::Internal, "the journal has another shape than the contract's")
-                    .with_cause(error.to_string())
-            })?;
-            ResourceContents::text(journal(&commands), text)
+            let commands =
+                ask("workspace_logs", json!({"workspace": workspace, "tail": NEWEST})).await?;
+            ResourceContents::text(
+                journal::text(commands.as_array().map_or(&[], Vec::as_slice)),
+                text,
+            )
         }
     }))
 }
@@ -141,52 +151,6 @@ fn patch(diff: Value, uri: &str) -> ResourceContents {
     contents.with_mime_type("text/x-diff")
 }
 
-/// The newest commands that fit, oldest first.
-fn journal(commands: &[JournalCommand]) -> String {
-    let mut shown = Vec::new();
-    let mut size = 0;
-    for command in commands.iter().rev() {
-        let text = one_command(command);
-        size += text.len() as u64;
-        if size > MOST_BYTES && !shown.is_empty() {
-            shown.push(format!("… {} earlier commands left out\n", commands.len() - shown.len()));
-            break;
-        }
-        shown.push(text);
-    }
-    shown.reverse();
-    shown.concat()
-}
-
-fn one_command(command: &JournalCommand) -> String {
-    let ended = match (&command.outcome, &command.error) {
-        (Some(outcome), _) if outcome.timed_out => "timed out".to_owned(),
-        (Some(outcome), _) => match (outcome.exit_code, outcome.signal) {
-            (Some(code), _) => format!("exit {code}"),
-            (None, Some(signal)) => format!("signal {signal}"),
-            (None, None) => "ended".to_owned(),
-        },
-        (None, Some(error)) => error.clone(),
-        (None, None) => "running".to_owned(),
-    };
-    let mut text = format!(
-        "#{} {} {:?} [{ended}]\n",
-        command.sequence,
-        command.started_at.strftime("%F %T"),
-        command.argv
-    );
-    for (index, chunk) in command.output.iter().enumerate() {
-        let mark = if chunk.stream == Stream::Stderr { "! " } else { "  " };
-        for line in chunk.text.lines() {
-            let _ = writeln!(text, "{mark}{line}");
-        }
-        if index == 0 && command.omitted_bytes > 0 {
-            let _ = writeln!(text, "  … {} bytes left out …", command.omitted_bytes);
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,8 +161,14 @@ mod tests {
         assert_eq!(Uri::parse("pyro://workspaces/a"), Some(Uri::Workspace("a".into())));
         assert_eq!(Uri::parse("pyro://workspaces/a/diff"), Some(Uri::Diff("a".into())));
         assert_eq!(Uri::parse("pyro://workspaces/a/logs"), Some(Uri::Logs("a".into())));
-        for stranger in ["pyro://workspaces/", "pyro://workspacesx", "pyro://workspaces/a/b",
-            "pyro://workspaces/a/diff/x", "file:///etc/passwd", ""] {
+        for stranger in [
+            "pyro://workspaces/",
+            "pyro://workspacesx",
+            "pyro://workspaces/a/b",
+            "pyro://workspaces/a/diff/x",
+            "file:///etc/passwd",
+            "",
+        ] {
             assert_eq!(Uri::parse(stranger), None, "{stranger}");
         }
     }

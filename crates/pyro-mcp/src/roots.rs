@@ -103,8 +103,13 @@ mod tests {
         std::fs::create_dir(&dir).unwrap();
         let uri = format!("file://{}/a%20b%20%C3%BC", temp.path().display());
         assert_eq!(path_of(&uri), Some(dir.clone()));
-        assert_eq!(path_of(&format!("file://localhost{}", temp.path().display())), Some(temp.path().into()));
-        for stranger in ["https://example.org/", "file://elsewhere/tmp", "file:///none%2", "file://"] {
+        assert_eq!(
+            path_of(&format!("file://localhost{}", temp.path().display())),
+            Some(temp.path().into())
+        );
+        for stranger in
+            ["https://example.org/", "file://elsewhere/tmp", "file:///none%2", "file://"]
+        {
             assert_eq!(path_of(stranger), None, "{stranger}");
         }
         let listed = ListRootsResult::new(vec![Root::new("https://x"), Root::new(uri)]);

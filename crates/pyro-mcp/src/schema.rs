@@ -61,7 +61,10 @@ pub(crate) fn output(operation: &Operation, entry: &Entry) -> Map<String, Value>
     let mut schema = Simplifier::new((operation.result)(), false).root();
     if schema.get("type") == Some(&json!("array")) {
         let list = json!({"type": "array", "items": {"type": "object"}});
-        schema = object([("type", "object".into()), ("properties", object([(entry.list, list)]).into())]);
+        schema = object([
+            ("type", "object".into()),
+            ("properties", object([(entry.list, list)]).into()),
+        ]);
     }
     schema.remove("description");
     schema.remove("required");
@@ -137,7 +140,9 @@ impl Simplifier {
     fn simplify(&self, schema: &Value, depth: usize) -> Map<String, Value> {
         let Value::Object(written) = schema else { return Map::new() };
         let merged = self.resolve(written);
-        if depth > MAX_DEPTH || (!self.in_full && depth > OUTLINE_DEPTH && merged.contains_key("properties")) {
+        if depth > MAX_DEPTH
+            || (!self.in_full && depth > OUTLINE_DEPTH && merged.contains_key("properties"))
+        {
             return object([("type", "object".into())]);
         }
         let mut simple = Map::new();
@@ -161,7 +166,8 @@ impl Simplifier {
                     let each = |(name, property)| {
                         (String::clone(name), Value::Object(self.simplify(property, depth + 1)))
                     };
-                    simple.insert(key.clone(), Value::Object(properties.iter().map(each).collect()));
+                    simple
+                        .insert(key.clone(), Value::Object(properties.iter().map(each).collect()));
                 }
                 ("items" | "additionalProperties", Value::Object(_)) => {
                     simple.insert(key.clone(), Value::Object(self.simplify(value, depth + 1)));
@@ -263,7 +269,8 @@ mod tests {
             let Some(entry) = entry(operation.name) else { continue };
             for schema in [input(operation, entry), output(operation, entry)] {
                 let text = Value::Object(schema.clone()).to_string();
-                for word in ["$ref", "$defs", "\"title\"", "\"format\"", "\"null\"", "\"default\""] {
+                for word in ["$ref", "$defs", "\"title\"", "\"format\"", "\"null\"", "\"default\""]
+                {
                     assert!(!text.contains(word), "{}: {word} in {text}", operation.name);
                 }
                 assert_eq!(schema["type"], "object", "{}", operation.name);
@@ -287,7 +294,11 @@ mod tests {
             assert!(!schema.contains_key("required"), "{}", operation.name);
             for field in ["code", "message", "cause", "hint"] {
                 let taken = &schema["properties"][field];
-                assert!(taken.is_null() || taken["type"] == "string", "{}: {field}", operation.name);
+                assert!(
+                    taken.is_null() || taken["type"] == "string",
+                    "{}: {field}",
+                    operation.name
+                );
             }
         }
     }

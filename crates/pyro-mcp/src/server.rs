@@ -256,7 +256,9 @@ impl ServerHandler for Server {
             false => capabilities.build(),
         };
         let me = Implementation::new("pyro", env!("CARGO_PKG_VERSION"));
-        ServerConfig::new(capabilities).with_server_info(me).with_instructions(instructions::of(offer))
+        ServerConfig::new(capabilities)
+            .with_server_info(me)
+            .with_instructions(instructions::of(offer))
     }
 
     async fn list_tools(
@@ -279,13 +281,15 @@ impl ServerHandler for Server {
         let _counted = self.0.calls.token();
         if params.name == OUTPUT_READ {
             let read = read_on(&self.0.kept, &params.arguments.unwrap_or_default());
-            return Ok(read.map_or_else(|error| answer::failure(&error), piece).into());
+            return Ok(read
+                .map_or_else(|error| answer::failure(&error, &self.0.tools), piece)
+                .into());
         }
         let Some(offering) = self.0.tools.find(&params.name) else {
             return Err(ErrorData::invalid_params(self.unknown_tool(&params.name), None));
         };
         let answered = self.call(offering, params, &context).await;
-        Ok(answered.unwrap_or_else(|error| answer::failure(&error).into()))
+        Ok(answered.unwrap_or_else(|error| answer::failure(&error, &self.0.tools).into()))
     }
 
     async fn list_prompts(

@@ -160,10 +160,7 @@ enum Line {
     Oversized(Option<RequestId>),
 }
 
-async fn write_lines(
-    mut write: impl AsyncWrite + Unpin,
-    mut queued: mpsc::Receiver<Vec<u8>>,
-) {
+async fn write_lines(mut write: impl AsyncWrite + Unpin, mut queued: mpsc::Receiver<Vec<u8>>) {
     while let Some(line) = queued.recv().await {
         let written = async {
             write.write_all(&line).await?;
@@ -182,21 +179,32 @@ fn to_line(message: &impl serde::Serialize) -> std::io::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// A message, or what to answer instead: nothing to what asked for no answer.
-fn parse(line: &[u8]) -> std::result::Result<RxJsonRpcMessage<RoleServer>, Option<ServerJsonRpcMessage>> {
+/// What a line is.
+enum Parsed {
+    Message(RxJsonRpcMessage<RoleServer>),
+    /// No message, and this is the answer.
+    Refused(ServerJsonRpcMessage),
+    /// No message that we know, and it asked for no answer.
+    Ignored,
+}
+
+fn parse(line: &[u8]) -> Parsed {
     let error = match serde_json::from_slice(line) {
-        Ok(message) => return Ok(message),
+        Ok(message) => return Parsed::Message(message),
         Err(error) => error,
     };
-    let refuse = |error, id| Err(Some(ServerJsonRpcMessage::error(error, id)));
+    let refuse = |error, id| Parsed::Refused(ServerJsonRpcMessage::error(error, id));
     if error.is_syntax() || error.is_eof() {
         return refuse(ErrorData::parse_error(format!("this is not JSON: {error}"), None), None);
     }
     let mut envelope = Envelope::default();
     envelope.feed(line);
     match envelope.id() {
-        None if envelope.is_notification() => Err(None),
-        id => refuse(ErrorData::invalid_request(format!("this is no message of MCP: {error}"), None), id),
+        None if envelope.is_notification() => Parsed::Ignored,
+        id => {
+            let message = format!("this is no message of MCP: {error}");
+            refuse(ErrorData::invalid_request(message, None), id)
+        }
     }
 }
 
@@ -230,8 +238,9 @@ impl<R: AsyncRead + Unpin + Send> Transport<RoleServer> for Lines<R> {
                 }
                 Line::Whole(line) if line.trim_ascii().is_empty() => {}
                 Line::Whole(line) => match parse(&line) {
-                    Ok(message) => return Some(message),
-                    Err(refusal) => self.refusal = refusal,
+                    Parsed::Message(message) => return Some(message),
+                    Parsed::Refused(refusal) => self.refusal = Some(refusal),
+                    Parsed::Ignored => {}
                 },
             }
         }

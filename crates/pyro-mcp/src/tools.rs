@@ -168,7 +168,14 @@ mod tests {
     fn what_destroys_says_so() {
         let tools = Tools::of(Offer::default());
         let hints = |name: &str| {
-            tools.listed().iter().find(|tool| tool.name == name).unwrap().annotations.clone().unwrap()
+            tools
+                .listed()
+                .iter()
+                .find(|tool| tool.name == name)
+                .unwrap()
+                .annotations
+                .clone()
+                .unwrap()
         };
         assert_eq!(hints("workspace_delete").destructive_hint, Some(true));
         assert_eq!(hints("workspace_exec").destructive_hint, Some(false));

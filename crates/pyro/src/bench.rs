@@ -3,6 +3,7 @@
 //! Absolute times belong to one host at one moment; what is worth comparing are the ratios.
 
 mod engines;
+mod mcp;
 mod peers;
 mod report;
 

@@ -52,8 +52,11 @@ pub async fn check(host: ChatHost, scope: Scope, around: &Surroundings) -> Resul
     let entry = host.format().get(&text, &host.path()).map_err(|error| in_file(error, &path))?;
     let entry = entry.ok_or_else(absent)?;
     let command = words(&entry).ok_or_else(|| {
-        Error::new(ErrorCode::InvalidArgument, format!("{} starts no command for pyro", path.display()))
-            .with_hint(format!("`pyro mcp install {}` sets it right", host.as_str()))
+        Error::new(
+            ErrorCode::InvalidArgument,
+            format!("{} starts no command for pyro", path.display()),
+        )
+        .with_hint(format!("`pyro mcp install {}` sets it right", host.as_str()))
     })?;
     let asked = tokio::time::timeout(PATIENCE, ask(&command, &entry)).await;
     let Answers { server, protocol, tools } = asked.unwrap_or_else(|_| {
@@ -85,7 +88,8 @@ struct Answers {
 }
 
 async fn ask(words: &[String], entry: &Value) -> Result<Answers> {
-    let (program, arguments) = words.split_first().map(|(p, a)| (p.as_str(), a)).unwrap_or_default();
+    let (program, arguments) =
+        words.split_first().map(|(p, a)| (p.as_str(), a)).unwrap_or_default();
     let mut command = Command::new(program);
     command.args(arguments).kill_on_drop(true);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -12,7 +12,8 @@ const MOST_BYTES: u64 = 64 << 20;
 
 /// The text; `None` if there is no such file.
 pub(super) fn read(path: &Path) -> Result<Option<String>> {
-    let failed = |error: &std::io::Error| Error::io(format!("cannot read {}", path.display()), error);
+    let failed =
+        |error: &std::io::Error| Error::io(format!("cannot read {}", path.display()), error);
     let file = match fs::File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),

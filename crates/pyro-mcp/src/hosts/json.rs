@@ -42,7 +42,9 @@ fn way(top: CstObject, path: &[&str]) -> Result<Vec<CstObject>> {
     let mut way = vec![top];
     for name in path {
         let Some(property) = way.last().and_then(|at| at.get(name)) else { break };
-        way.push(property.object_value().ok_or_else(|| invalid(format!("{name:?} is not an object")))?);
+        way.push(
+            property.object_value().ok_or_else(|| invalid(format!("{name:?} is not an object")))?,
+        );
     }
     Ok(way)
 }
@@ -74,7 +76,9 @@ impl Format for Json {
         let outcome = match missing.split_last() {
             Some((name, between)) => {
                 for name in between {
-                    at = at.object_value_or_create(name).ok_or_else(|| invalid("it is no object"))?;
+                    at = at
+                        .object_value_or_create(name)
+                        .ok_or_else(|| invalid("it is no object"))?;
                 }
                 at.append(name, input(&Value::Object(entry.clone())));
                 Outcome::Added

@@ -103,7 +103,10 @@ mod tests {
 
     #[test]
     fn only_the_id_at_the_top_counts() {
-        assert_eq!(id_of(r#"{"params": {"id": 1}, "a": [{"id": 2}], "id" : "x\"y" }"#), Some(json!("x\"y")));
+        assert_eq!(
+            id_of(r#"{"params": {"id": 1}, "a": [{"id": 2}], "id" : "x\"y" }"#),
+            Some(json!("x\"y"))
+        );
         assert_eq!(id_of(r#"{"a": "\"id\": 3", "id":4}"#), Some(json!(4)));
         assert_eq!(id_of(r#"{"id": null}"#), None);
         assert_eq!(id_of(r#"{"id": {"a": 1}}"#), None);

@@ -17,7 +17,7 @@ use serde::Serialize;
 use tokio::process::Command;
 use tokio::sync::Notify;
 
-use super::{Rounds, Times, timed};
+use super::{Rounds, Times, mcp, timed};
 
 /// How many machines are created at once.
 const AT_ONCE: u64 = 10;
@@ -52,6 +52,8 @@ pub(crate) struct EngineReport {
     pub(crate) exec_library: Option<Times>,
     /// `pyro workspace exec WS -- true`.
     pub(crate) exec_cli: Option<Times>,
+    /// `true` as a tool call.
+    pub(crate) mcp: Option<mcp::McpReport>,
     pub(crate) pause: Option<Times>,
     pub(crate) resume: Option<Times>,
     /// An idle workspace's share of memory, supervisor included, in bytes.
@@ -109,6 +111,7 @@ impl Bench<'_> {
             run_cli,
             exec_library: None,
             exec_cli: None,
+            mcp: None,
             pause: None,
             resume: None,
             idle_memory_bytes: None,
@@ -191,6 +194,8 @@ impl Bench<'_> {
         }
         report.exec_library = Times::of(times);
         report.exec_cli = self.cli(&["workspace", "exec", workspace.as_str()]).await?;
+        let mcp = mcp::measure(pyro, self.program, &workspace, self.rounds.many).await?;
+        report.mcp = Some(mcp);
         let (mut pauses, mut resumes) = (Vec::new(), Vec::new());
         for _ in 0..self.rounds.some {
             match timed(pyro.pause(&workspace)).await {

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::Times;
 use super::engines::EngineReport;
+use super::mcp::McpReport;
 use super::peers::PeerReport;
 use crate::show;
 
@@ -98,6 +99,7 @@ impl Report {
         for one in &self.engines {
             let isolation = one.isolation.map_or("", |isolation| isolation.describe());
             text += &format!("\n{} ({isolation})\n", one.engine);
+            let mcp = one.mcp.as_ref();
             let rows = [
                 ("create to first command, cold", one.create_cold),
                 ("create to first command, from a template", one.create_template),
@@ -105,10 +107,24 @@ impl Report {
                 ("pyro run ENV -- true", one.run_cli),
                 ("exec true, through the library", one.exec_library),
                 ("exec true, through the command line", one.exec_cli),
+                (
+                    "exec true, the same operation as a tool would call it",
+                    mcp.and_then(|mcp| mcp.operation),
+                ),
+                ("exec true, as an MCP tool over stdio", mcp.and_then(|mcp| mcp.stdio)),
+                ("exec true, as an MCP tool over HTTP", mcp.and_then(|mcp| mcp.http)),
                 ("pause", one.pause),
                 ("resume", one.resume),
             ];
             text += &times(rows);
+            if let Some((stdio, http)) =
+                mcp.and_then(|mcp| Some((mcp.stdio_adds_ms?, mcp.http_adds_ms?)))
+            {
+                text += &format!(
+                    "MCP adds {stdio:.2} ms to a call over stdio, {http:.2} ms over HTTP (wanted: under {})\n",
+                    McpReport::WANTED_MS
+                );
+            }
             if let Some(bytes) = one.idle_memory_bytes {
                 text += &format!("an idle workspace takes {} of memory\n", show::bytes(bytes));
             }
@@ -176,6 +192,7 @@ mod tests {
             run_cli: None,
             exec_library: times(1.0),
             exec_cli: times(5.0),
+            mcp: None,
             pause: None,
             resume: None,
             idle_memory_bytes: None,

@@ -95,7 +95,11 @@ fn options(args: &OfferArgs) -> Result<Options> {
     Ok(Options {
         offer,
         project: args.project_path.as_deref().map(directory).transpose()?,
-        allowed_paths: args.allowed_paths.iter().map(|path| directory(path)).collect::<Result<_>>()?,
+        allowed_paths: args
+            .allowed_paths
+            .iter()
+            .map(|path| directory(path))
+            .collect::<Result<_>>()?,
     })
 }
 
@@ -174,7 +178,10 @@ fn show(change: &Change, ui: &Ui) -> Result<()> {
     ui.note(&format!("{client}: {done}"));
     if !change.dry_run && matches!(change.outcome, Outcome::Added | Outcome::Updated) {
         let scope = if change.scope == Scope::Project { " --scope project" } else { "" };
-        ui.note(&format!("restart {}; `pyro mcp check {client}{scope}` tries it", program_of(change.client)));
+        ui.note(&format!(
+            "restart {}; `pyro mcp check {client}{scope}` tries it",
+            program_of(change.client)
+        ));
     }
     Ok(())
 }
