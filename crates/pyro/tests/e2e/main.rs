@@ -15,6 +15,7 @@ mod failures;
 mod firecracker;
 mod harness;
 mod lifecycle;
+mod mcp;
 mod output;
 mod run;
 mod seeds;
