@@ -8,10 +8,11 @@ use pyro_contract::exec::Stream;
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_workspace::{Call, Interrupt, Pyro, Watch};
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, GetPromptRequestParams,
-    GetPromptResponse, Implementation, ListPromptsResult, ListResourceTemplatesResult,
-    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams,
-    ReadResourceResponse, ReadResourceResult, ServerCapabilities, ServerConfig, Tool,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CustomRequest,
+    CustomResult, GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult,
+    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
+    ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, ServerCapabilities,
+    ServerConfig, Tool,
 };
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
@@ -31,6 +32,23 @@ use crate::{answer, arguments, instructions, project, prompts, resources};
 
 /// So many calls are worked on at once; more wait their turn. Each takes a few descriptors.
 const CALLS_AT_ONCE: usize = 256;
+
+/// Commands that this server runs at once. A machine runs 200 (its agent refuses more), and others
+/// want to run some too.
+const COMMANDS_AT_ONCE: usize = 128;
+
+/// The methods that are answered.
+const METHODS: &[&str] = &[
+    "initialize",
+    "prompts/get",
+    "prompts/list",
+    "resources/list",
+    "resources/read",
+    "resources/templates/list",
+    "server/discover",
+    "tools/call",
+    "tools/list",
+];
 
 /// A call that was given up has this long to undo what it began.
 const UNDO_PATIENCE: Duration = Duration::from_secs(60);
@@ -56,6 +74,7 @@ struct Shared {
     tools: Tools,
     kept: Kept,
     turns: Semaphore,
+    command_turns: Semaphore,
     calls: TaskTracker,
 }
 
@@ -70,6 +89,7 @@ impl Server {
             tools,
             kept: Kept::default(),
             turns: Semaphore::new(CALLS_AT_ONCE),
+            command_turns: Semaphore::new(COMMANDS_AT_ONCE),
             calls: TaskTracker::new(),
         }))
     }
@@ -123,8 +143,12 @@ impl Server {
         request: Value,
         context: &RequestContext<RoleServer>,
     ) -> Result<Value> {
+        let turns = match runs_command(&request) {
+            true => &self.0.command_turns,
+            false => &self.0.turns,
+        };
         let _turn = tokio::select! {
-            turn = self.0.turns.acquire() => turn,
+            turn = turns.acquire() => turn,
             () = given_up(context) => return Err(cancelled()),
         };
         let news = Arc::new(News::default());
@@ -166,6 +190,12 @@ impl Server {
         }
         roots::of_client(params, context, allowed).await
     }
+}
+
+/// True if a command is to be waited for, which may take any time.
+fn runs_command(request: &Value) -> bool {
+    let command = if request["exec"].is_object() { &request["exec"] } else { request };
+    !command["argv"].is_null() || !command["shell"].is_null()
 }
 
 /// True if the call cannot go on without knowing what of the host it may reach.
@@ -290,6 +320,24 @@ impl ServerHandler for Server {
         };
         let answered = self.call(offering, params, &context).await;
         Ok(answered.unwrap_or_else(|error| answer::failure(&error, &self.0.tools).into()))
+    }
+
+    /// What the protocol knows arrives here only if its parameters are not the protocol's.
+    async fn on_custom_request(
+        &self,
+        request: CustomRequest,
+        _: RequestContext<RoleServer>,
+    ) -> Result<CustomResult, ErrorData> {
+        let method = request.method;
+        if METHODS.contains(&&*method) {
+            let message = format!("the parameters of {method} are not as the protocol says");
+            return Err(ErrorData::invalid_params(message, None));
+        }
+        Err(ErrorData::new(
+            rmcp::model::ErrorCode::METHOD_NOT_FOUND,
+            format!("there is no method named {method:?}"),
+            None,
+        ))
     }
 
     async fn list_prompts(
