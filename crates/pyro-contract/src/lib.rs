@@ -6,6 +6,7 @@
 //! [`operation::CATALOGUE`] lists the operations they must all offer.
 
 pub mod diff;
+pub mod disk;
 pub mod document;
 pub mod env_vars;
 pub mod environment;

@@ -26,8 +26,15 @@ const FEATURES: &str = "none,has_journal,ext_attr,dir_index,filetype,extent,64bi
 /// small, for it holds what a small machine has in flight; but the smallest disks take less still.
 const EXTENDED: &str = "lazy_itable_init=1,lazy_journal_init=1,nodiscard";
 
+/// One inode for 16 KiB, mke2fs's usual ratio.
+const INODE_RATIO: u64 = 16 << 10;
+
+fn journal_mib(disk_bytes: u64) -> u32 {
+    if disk_bytes < 256 << 20 { 4 } else { 16 }
+}
+
 fn arguments(disk_mib: u32) -> [String; 13] {
-    let journal = if disk_mib < 256 { 4 } else { 16 };
+    let journal = journal_mib(u64::from(disk_mib) << 20);
     [
         "-q".into(),
         "-F".into(),
@@ -35,8 +42,7 @@ fn arguments(disk_mib: u32) -> [String; 13] {
         "-m0".into(),
         "-b4096".into(),
         "-I256".into(),
-        // One inode for 16 KiB, mke2fs's usual ratio.
-        "-i16384".into(),
+        format!("-i{INODE_RATIO}"),
         "-O".into(),
         FEATURES.into(),
         "-E".into(),
@@ -67,15 +73,19 @@ pub(crate) fn create(storage: &Path, disk_mib: u32) -> Result<()> {
 fn fill(mkfs: &Path, file: &File, storage: &Path, disk_mib: u32) -> Result<()> {
     file.set_len(u64::from(disk_mib) << 20)
         .map_err(EngineError::io(format!("cannot size {}", storage.display())))?;
-    let output = Command::new(mkfs)
-        .args(arguments(disk_mib))
-        .arg(storage)
+    run(Command::new(mkfs).args(arguments(disk_mib)).arg(storage), storage)
+}
+
+/// Runs one of e2fsprogs on an image.
+fn run(program: &mut Command, image: &Path) -> Result<()> {
+    let name = program.get_program().to_owned();
+    let output = program
         .env("MKE2FS_CONFIG", "/dev/null")
+        .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .env("LC_ALL", "C")
         .output()
-        .map_err(EngineError::io(format!("cannot run {}", mkfs.display())))?;
+        .map_err(EngineError::io(format!("cannot run {}", name.display())))?;
     if output.status.success() {
         return Ok(());
     }
@@ -83,9 +93,37 @@ fn fill(mkfs: &Path, file: &File, storage: &Path, disk_mib: u32) -> Result<()> {
     // It says so only in words.
     if said.contains("No space left on device") {
         let full = io::Error::from(io::ErrorKind::StorageFull);
-        return Err(EngineError::io(format!("cannot make {}", storage.display()))(full));
+        return Err(EngineError::io(format!("cannot make {}", image.display()))(full));
     }
     Err(EngineError::Storage { said })
+}
+
+/// Makes an ext4 filesystem of `bytes` with room for `inodes` files in an empty file, to be filled
+/// by [`pyro_layers::ext4::image::fill`], which wants no journal; [`add_journal`] adds it then.
+pub fn format_image(image: &Path, bytes: u64, inodes: u64) -> Result<()> {
+    let mkfs = find_program(MKFS)
+        .ok_or(EngineError::MissingProgram { program: MKFS, package: "e2fsprogs" })?;
+    File::options()
+        .write(true)
+        .open(image)
+        .and_then(|file| file.set_len(bytes))
+        .map_err(EngineError::io(format!("cannot size {}", image.display())))?;
+    let features = FEATURES.replace("has_journal,", "");
+    let inodes = inodes.max(bytes / INODE_RATIO).to_string();
+    let fixed = ["-q", "-F", "-m0", "-b4096", "-I256", "-O", &features, "-E", EXTENDED];
+    run(Command::new(mkfs).args(fixed).args(["-L", "pyro", "-N", &inodes]).arg(image), image)
+}
+
+/// Gives an image the journal that a machine wants.
+pub fn add_journal(image: &Path) -> Result<()> {
+    const TUNE: &str = "tune2fs";
+    let tune = find_program(TUNE)
+        .ok_or(EngineError::MissingProgram { program: TUNE, package: "e2fsprogs" })?;
+    let length = fs::metadata(image)
+        .map_err(EngineError::io(format!("cannot read {}", image.display())))?
+        .len();
+    let size = format!("size={}", journal_mib(length));
+    run(Command::new(tune).args(["-O", "has_journal", "-J", &size]).arg(image), image)
 }
 
 /// The two writable layers that the agent keeps on the disk. A machine that never came so far has

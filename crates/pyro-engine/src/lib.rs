@@ -7,7 +7,7 @@
 
 mod console;
 pub mod container;
-mod disk;
+pub mod disk;
 mod error;
 mod files;
 pub mod firecracker;

@@ -6,9 +6,11 @@
 //! are dropped: on the host they would not mean what they meant in the machine.
 
 mod archive;
-mod plan;
+pub(crate) mod plan;
 mod target;
 mod write;
+
+pub(crate) use plan::{Plan, Sink};
 
 use std::path::Path;
 

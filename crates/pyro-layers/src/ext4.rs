@@ -9,6 +9,7 @@
 
 mod device;
 mod extents;
+pub mod image;
 mod journal;
 mod xattr;
 

@@ -6,6 +6,7 @@
 //! Redirected directories and metadata-only copies are not read: the machines mount with
 //! `redirect_dir=off,metacopy=off`, and a guest that forges such xattrs is simply not believed.
 
+mod graft;
 mod stack;
 mod view;
 
@@ -14,6 +15,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+pub use graft::GraftLayer;
 pub use view::{EmptyLayer, SubLayer, lookup_path};
 
 pub(crate) use stack::{Found, Place, Stack};

@@ -86,6 +86,9 @@ pub(crate) fn entry(operation: &str) -> Option<&'static Entry> {
 const NO_STDIN: &[(&str, &str)] =
     &[("stdin", "a call cannot send input as it goes: write it to a file, or use a here-document")];
 
+/// As much of a file as a result shows of it.
+const PIECE: &[(&str, &str)] = &[("max_bytes", "12288")];
+
 const ABOUT_MACHINES: &[(&str, &str)] = &[
     ("engine", "What isolates; leave out unless asked for."),
     ("seed", "What /workspace starts as; the user's project (its tracked files) if left out."),
@@ -232,6 +235,28 @@ pub(crate) const TABLE: &[Entry] = &[
         ("path", "What to copy; relative to /workspace."),
         ("force", "Replace what stands there."),
     ]),
+    Entry::new(
+        "workspace_disk_list",
+        &[],
+        &[Inspect],
+        "List a directory of a stopped workspace without starting it.",
+    )
+    .presets(&[("max_entries", "500")]),
+    Entry::new(
+        "workspace_disk_read",
+        &[],
+        &[Inspect],
+        "Read a file of a stopped workspace without starting it. Go on with its next_offset.",
+    )
+    .presets(PIECE),
+    Entry::new(
+        "workspace_disk_export",
+        &[],
+        &[],
+        "Write the whole disk of a stopped workspace to the user's host, as an ext4 image.",
+    )
+    .host_paths(&["output"])
+    .says(&[("output", "Where to on the host; relative to the project.")]),
     Entry::never(
         "setup_firecracker",
         "it installs a program on the host: its owner runs `pyro setup firecracker`",

@@ -162,6 +162,12 @@ table! {
         pyro.diff(&request, &call.watch).await?;
     "workspace_export": |pyro, request: pyro_contract::operation::ExportRequest, call|
         pyro.export(&request, &call.watch).await?;
+    "workspace_disk_list": |pyro, request: pyro_contract::disk::DiskListRequest, call|
+        pyro.list_disk(&request, &call.watch).await?;
+    "workspace_disk_read": |pyro, request: pyro_contract::disk::DiskReadRequest, _call|
+        pyro.read_disk(&request).await?;
+    "workspace_disk_export": |pyro, request: pyro_contract::disk::DiskExportRequest, call|
+        pyro.export_disk(&request, &call.watch).await?;
     "setup_firecracker": |pyro, _request: Nothing, call|
         pyro.setup_firecracker(&call.watch).await?;
     "doctor": |pyro, request: DoctorRequest, _call| {

@@ -2,6 +2,7 @@
 
 mod birth;
 mod create;
+mod disk;
 mod environments;
 mod keeper;
 mod prepare;

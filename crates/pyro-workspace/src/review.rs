@@ -167,7 +167,7 @@ impl Review {
 }
 
 /// The names of a path; `None` if one of them is `..`.
-fn components(path: &[u8]) -> Option<Vec<&[u8]>> {
+pub(crate) fn components(path: &[u8]) -> Option<Vec<&[u8]>> {
     let named = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".");
     named.map(|part| (part != b"..").then_some(part)).collect()
 }

@@ -1,5 +1,6 @@
 //! The command line, as types.
 
+pub(crate) mod disk;
 mod mcp;
 
 use std::path::PathBuf;
@@ -296,6 +297,9 @@ Examples:
         #[arg(long, value_name = "N", default_value_t = MAX_PATCH_BYTES)]
         max_patch_bytes: u64,
     },
+    /// Look into the disk of a stopped workspace, or take it whole
+    #[command(subcommand)]
+    Disk(disk::DiskCommand),
     /// Copy a file or tree out of a workspace
     #[command(after_help = "\
 Examples:

@@ -1,5 +1,6 @@
 //! One function for each command.
 
+mod disk;
 mod doctor;
 mod environment;
 mod exec;
@@ -73,6 +74,7 @@ pub(crate) async fn dispatch(command: Command, ui: &Ui) -> Result<u8> {
             WorkspaceCommand::Export { workspace, path, output, force } => {
                 review::export(&pyro, &workspace, path, output, force, ui).await
             }
+            WorkspaceCommand::Disk(command) => disk::run(&pyro, command, ui).await,
             other => workspace::run(&pyro, other, ui).await,
         },
         Command::Supervise(_)

@@ -19,7 +19,7 @@ const OTHERWISE: &[(&str, &[&str])] = &[
 ];
 
 /// Arguments about how a result is shown or where it goes, which other doors leave to the caller.
-const SHOWING: &[&str] = &["id_only", "stat", "name_only", "nul", "output"];
+const SHOWING: &[&str] = &["id_only", "stat", "name_only", "nul", "output", "content_only"];
 
 /// What no door can offer with this operation, and why.
 const REFUSED: &[(&str, &str)] = &[

@@ -180,7 +180,7 @@ fn shell_words(words: &[String]) -> String {
 }
 
 /// Text of the guest's that cannot drive the terminal.
-fn harmless(text: &str) -> String {
+pub(crate) fn harmless(text: &str) -> String {
     let escape = |c: char| {
         if c.is_control() && c != '\t' { c.escape_default().to_string() } else { c.to_string() }
     };

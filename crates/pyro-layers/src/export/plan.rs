@@ -27,7 +27,7 @@ const MAX_BYTES: u64 = 1 << 40;
 
 /// Where the things of a walk go, in the order in which they are met. Directories are entered
 /// before their contents and left after them.
-pub(super) trait Sink {
+pub(crate) trait Sink {
     /// A directory begins.
     fn enter(&mut self, name: &[u8], dir: &Content<'_>) -> Result<()>;
     /// The directory entered last is complete.
@@ -37,7 +37,7 @@ pub(super) trait Sink {
 }
 
 /// Walks a tree and counts what it meets.
-pub(super) struct Plan<'a> {
+pub(crate) struct Plan<'a> {
     layer: &'a dyn Layer,
     progress: &'a dyn Progress,
     exported: Exported,
@@ -52,13 +52,13 @@ struct Frame<'a> {
 }
 
 impl<'a> Plan<'a> {
-    pub(super) fn new(layer: &'a dyn Layer, progress: &'a dyn Progress) -> Self {
+    pub(crate) fn new(layer: &'a dyn Layer, progress: &'a dyn Progress) -> Self {
         let (exported, frames, entered) = (Exported::default(), Vec::new(), HashSet::new());
         Self { layer, progress, exported, frames, entered }
     }
 
     /// Gives `node`, under the name of `name`, and all that is in it to the sink.
-    pub(super) fn run(mut self, name: &[u8], node: Node, sink: &mut dyn Sink) -> Result<Exported> {
+    pub(crate) fn run(mut self, name: &[u8], node: Node, sink: &mut dyn Sink) -> Result<Exported> {
         let root = Entry { name: name.to_vec(), node };
         self.visit(root, sink)?;
         while let Some(frame) = self.frames.last_mut() {

@@ -60,6 +60,7 @@ pub(super) async fn run(pyro: &Pyro, command: WorkspaceCommand, ui: &Ui) -> Resu
         // Handled where their streams are.
         WorkspaceCommand::Exec { .. }
         | WorkspaceCommand::Diff { .. }
+        | WorkspaceCommand::Disk(_)
         | WorkspaceCommand::Export { .. } => {}
     }
     Ok(0)

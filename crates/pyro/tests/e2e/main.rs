@@ -9,6 +9,7 @@ mod configuration;
 mod containers;
 mod crash;
 mod diff;
+mod disk;
 mod exec;
 mod export;
 mod failures;
