@@ -248,17 +248,13 @@ operations! {
         "Show what changed in /workspace since it was seeded.";
     "workspace_export", ["workspace", "export"], ExportRequest => Exported, Writes,
         "Copy a file or tree out of a workspace.";
-<<<<<<< HEAD
-    "setup_firecracker", ["setup", "firecracker"], Nothing => InstalledProgram, Settles,
-=======
     "workspace_disk_list", ["workspace", "disk", "list"], DiskListRequest => DiskListing, Reads,
         "List a directory of a stopped workspace's disk, without starting it.";
     "workspace_disk_read", ["workspace", "disk", "read"], DiskReadRequest => DiskFile, Reads,
         "Read a file of a stopped workspace's disk, without starting it.";
     "workspace_disk_export", ["workspace", "disk", "export"], DiskExportRequest => DiskImage, Writes,
         "Write the disk of a stopped workspace as one ext4 image.";
-    "setup_firecracker", ["setup", "firecracker"], Nothing => InstalledProgram, Writes,
->>>>>>> main
+    "setup_firecracker", ["setup", "firecracker"], Nothing => InstalledProgram, Settles,
         "Fetch the release of Firecracker that pyro works with, verified by its digest.";
     "doctor", ["doctor"], DoctorRequest => Vec<Check>, Settles,
         "Check what this host offers, and say how to mend what is missing.";
