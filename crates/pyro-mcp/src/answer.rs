@@ -171,6 +171,8 @@ fn text_of(object: &Map<String, Value>) -> String {
         command(object)
     } else if let Some(patch) = object.get("patch").and_then(Value::as_str) {
         diff(object, patch)
+    } else if let Some(content) = object.get("content").and_then(Value::as_str) {
+        file(object, content)
     } else if let Some(commands) = object.get("commands").and_then(Value::as_array) {
         crate::journal::text(commands)
     } else {
@@ -186,6 +188,20 @@ fn text_of(object: &Map<String, Value>) -> String {
         );
     }
     text
+}
+
+/// A file's content as it is, and below it what else is known that one goes on with.
+fn file(object: &Map<String, Value>, content: &str) -> String {
+    let known =
+        ["size", "sha256", "encoding", "next_offset", "next_line"].iter().filter_map(|name| {
+            let value = object.get(*name).filter(|value| *value != "text")?;
+            Some(format!(
+                "{name} {}",
+                value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+            ))
+        });
+    let known = known.collect::<Vec<_>>().join(", ");
+    format!("{}\n[{known}]", content.trim_end_matches('\n'))
 }
 
 fn command(object: &Map<String, Value>) -> String {
@@ -259,6 +275,14 @@ mod tests {
         assert_eq!(piece["total_bytes"], long.len());
         assert!(long[next..].starts_with(piece["text"].as_str().unwrap()));
         assert!(structured.get("signal").is_none());
+    }
+
+    #[test]
+    fn a_file_is_shown_as_it_is_with_where_to_go_on() {
+        let read =
+            json!({"path": "/workspace/a", "content": "x\n\"y\"\n", "size": 9, "next_offset": 6});
+        let (_, text, _) = made("workspace_disk_read", read);
+        assert_eq!(text, "x\n\"y\"\n[size 9, next_offset 6]");
     }
 
     #[test]

@@ -30,9 +30,8 @@ pub(crate) fn request(
     let schema = (operation.request)();
     let asked = schema.as_value();
     let properties = &asked["properties"];
-    let takes_command = properties["argv"].is_object() || properties["exec"].is_object();
-    if takes_command {
-        settle_command(&mut arguments)?;
+    if properties["argv"].is_object() || properties["exec"].is_object() {
+        settle_command(&mut arguments, &asked["required"])?;
     }
     settle_variables(&mut arguments);
     refuse_strangers(operation, entry, &arguments)?;
@@ -43,20 +42,30 @@ pub(crate) fn request(
 }
 
 /// A single line runs in a shell; exact arguments run as they are.
-fn settle_command(arguments: &mut Map<String, Value>) -> Result<()> {
+fn settle_command(arguments: &mut Map<String, Value>, required: &Value) -> Result<()> {
     let line = match (arguments.remove("command"), arguments.remove("argv")) {
         (None, Some(Value::Array(argv))) | (Some(Value::Array(argv)), None) => {
             arguments.insert("argv".into(), argv.into());
             return Ok(());
         }
         (Some(Value::String(line)), None) | (None, Some(Value::String(line))) => line,
+        (None, None) => {
+            let is_needed = |name: &str| {
+                required.as_array().is_some_and(|names| names.iter().any(|one| one == name))
+            };
+            if !is_needed("argv") && !is_needed("exec") {
+                return Ok(());
+            }
+            return Err(invalid("there is no command to run")
+                .with_hint("give command, a line for the shell, such as \"make test\""));
+        }
         (Some(_), Some(_)) => {
             return Err(invalid("command and argv are two ways to say the same")
                 .with_hint("give command (a line for the shell) or argv (exact arguments)"));
         }
         _ => {
-            return Err(invalid("there is no command to run")
-                .with_hint("give command, a line for the shell, such as \"make test\""));
+            return Err(invalid("the command is neither a text nor a list of texts")
+                .with_hint("give command (a line for the shell) or argv (exact arguments)"));
         }
     };
     if line.trim().is_empty() {

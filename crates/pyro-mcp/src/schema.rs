@@ -9,9 +9,6 @@ use serde_json::{Map, Value, json};
 
 use crate::table::Entry;
 
-/// What is deeper in a result than this is told as `object`, not in detail.
-const OUTLINE_DEPTH: usize = 1;
-
 /// No schema refers to itself so far; one that did would end here.
 const MAX_DEPTH: usize = 12;
 
@@ -69,7 +66,7 @@ pub(crate) fn output(operation: &Operation, entry: &Entry) -> Map<String, Value>
     schema.remove("description");
     schema.remove("required");
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
-        properties.retain(|name, _| !name.ends_with("_base64"));
+        properties.retain(|name, _| !name.ends_with("_base64") && !name.ends_with("_digest"));
     }
     schema
 }
@@ -140,9 +137,7 @@ impl Simplifier {
     fn simplify(&self, schema: &Value, depth: usize) -> Map<String, Value> {
         let Value::Object(written) = schema else { return Map::new() };
         let merged = self.resolve(written);
-        if depth > MAX_DEPTH
-            || (!self.in_full && depth > OUTLINE_DEPTH && merged.contains_key("properties"))
-        {
+        if depth > MAX_DEPTH || (!self.in_full && depth > 0 && merged.contains_key("properties")) {
             return object([("type", "object".into())]);
         }
         let mut simple = Map::new();
@@ -152,6 +147,8 @@ impl Simplifier {
                     let named = types.iter().find(|one| *one != "null");
                     simple.extend(named.map(|one| ("type".to_owned(), one.clone())));
                 }
+                // Which names a result may hold is learnt from results.
+                ("enum", _) if !self.in_full => {}
                 ("type" | "enum" | "const" | "required", _) => {
                     simple.insert(key.clone(), value.clone());
                 }
@@ -203,7 +200,9 @@ impl Simplifier {
             .collect();
         if names.iter().all(Value::is_string) {
             simple.insert("type".into(), "string".into());
-            simple.insert("enum".into(), names.into());
+            if self.in_full {
+                simple.insert("enum".into(), names.into());
+            }
         } else if !self.in_full && depth > 0 {
             simple.insert("type".into(), "object".into());
         } else {

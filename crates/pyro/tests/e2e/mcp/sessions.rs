@@ -114,6 +114,14 @@ impl Inspector<'_> {
         let mut command = client(self.host, self.clients, "node");
         command.arg(self.clients.join("node_modules/.bin/mcp-inspector"));
         command.arg("--cli").args(&self.target);
+        // Of its own environment it passes on next to nothing to a server that it starts.
+        if self.target[0] == PYRO {
+            for (name, value) in pyro(self.host, &[]).get_envs() {
+                if let Some(value) = value {
+                    command.arg("-e").arg(format!("{}={}", name.display(), value.display()));
+                }
+            }
+        }
         command.args(["--quiet", "--method", method]).args(more);
         serde_json::from_str(&succeed(&mut command)).unwrap()
     }
