@@ -73,7 +73,7 @@ pub(crate) fn output(operation: &Operation, entry: &Entry) -> Map<String, Value>
 
 /// The names of the fields of a request; those of the command in it count as its own.
 pub(crate) fn fields(request: &fn() -> Schema) -> Vec<String> {
-    let mut schema = Simplifier::new(request(), false).root();
+    let mut schema = Simplifier::new(request(), true).root();
     flatten_command(&mut schema);
     take_object(&mut schema, "properties").into_iter().map(|(name, _)| name).collect()
 }
