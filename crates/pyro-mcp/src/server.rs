@@ -62,6 +62,8 @@ pub struct Options {
     pub project: Option<PathBuf>,
     /// Directories of the host that calls may reach besides the project.
     pub allowed_paths: Vec<PathBuf>,
+    /// Clients may be on other machines, and what they have open is not here.
+    pub remote_clients: bool,
 }
 
 /// One server for any number of clients. Cheap to clone.
@@ -187,6 +189,9 @@ impl Server {
         let allowed = options.allowed_paths.clone();
         if let Some(project) = &options.project {
             return Ok(Roots::Known(Places { project: Some(project.clone()), allowed }));
+        }
+        if options.remote_clients {
+            return Ok(Roots::Known(Places { project: None, allowed }));
         }
         roots::of_client(params, context, allowed).await
     }

@@ -60,7 +60,8 @@ pub(super) async fn run(command: McpCommand, program: PathBuf, ui: &Ui) -> Resul
 async fn serve(args: ServeArgs, program: PathBuf, ui: &Ui) -> Result<()> {
     let pyro = Pyro::from_environment(program)?;
     let home = pyro.home().root().to_owned();
-    let server = Server::new(pyro, options(&args.offer)?);
+    let offered = Options { remote_clients: args.allow_remote, ..options(&args.offer)? };
+    let server = Server::new(pyro, offered);
     let Some(address) = args.http else { return serve_stdio(server).await };
     let token_file = args.token_file.unwrap_or_else(|| home.join("mcp-token"));
     let (token, source) = match Token::from_environment()? {
@@ -100,6 +101,7 @@ fn options(args: &OfferArgs) -> Result<Options> {
             .iter()
             .map(|path| directory(path))
             .collect::<Result<_>>()?,
+        remote_clients: false,
     })
 }
 
