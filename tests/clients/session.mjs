@@ -99,3 +99,5 @@ const ws = { workspace: name };
   await client.close();
 }
 console.log("ok");
+// Connections that are kept alive would hold it for seconds.
+process.exit(0);
