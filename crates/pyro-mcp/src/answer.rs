@@ -222,8 +222,15 @@ fn command(object: &Map<String, Value>) -> String {
             let _ = write!(text, "\n--- {name}\n{}", written.trim_end_matches('\n'));
         }
     }
-    if flag("truncated") {
-        text += "\n[there was more than can be kept; write it to a file, and read that in parts]";
+    match object.get("continuation") {
+        Some(continuation) => {
+            let _ = write!(text, "\n[there is more: continuation {continuation}]");
+        }
+        None if flag("truncated") => {
+            text +=
+                "\n[there was more than can be kept; write it to a file, and read that in parts]";
+        }
+        None => {}
     }
     text
 }

@@ -28,6 +28,8 @@ pub(crate) fn input(operation: &Operation, entry: &Entry) -> Map<String, Value> 
         }
     }
     if properties.contains_key("argv") {
+        // The contract's own name for a line of the shell, which is taken too.
+        properties.remove("shell");
         offer_shell(&mut properties, &mut schema);
     }
     if let Some(env) = properties.get_mut("env")

@@ -178,7 +178,7 @@ pub(crate) const TABLE: &[Entry] = &[
     Entry::new(
         "workspace_stop",
         &[Core],
-        &[ReproFix, ColdStart],
+        &[ColdStart],
         "Stop a workspace and keep its disk. Ends all that runs in it.",
     ),
     Entry::new(
