@@ -1,7 +1,7 @@
 //! The MCP door: the operations of the catalogue as tools for models, and pyro's entry in the chat
 //! hosts that start it.
 //!
-//! Tools are made from the catalogue and [`table`], which says in a model's words what an operation
+//! Tools are made from the catalogue and `table.rs`, which says in a model's words what an operation
 //! is for and who is offered it; they are called through [`pyro_workspace::Pyro::perform`]. Nothing
 //! here knows how a workspace works, and nothing of the protocol is implemented here: that is `rmcp`.
 
