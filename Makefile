@@ -2,7 +2,7 @@
 
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: demo test build setup lint bench lab reference clean
+.PHONY: demo test build wheel setup lint bench lab reference clean
 
 demo: build ## set up, build, and run the main job on real input
 	@target/release/pyro env pull debian:12
@@ -21,6 +21,12 @@ test: ## set up and pass the tests, end to end on real machines
 	PYRO_TEST_HOME="$${PYRO_HOME:-$${XDG_DATA_HOME:-$$HOME/.local/share}/pyro}" \
 		cargo nextest run --release --locked --workspace
 	cargo test --release --locked --doc --workspace
+	PYRO_TEST_HOME="$${PYRO_HOME:-$${XDG_DATA_HOME:-$$HOME/.local/share}/pyro}" scripts/test-python
+
+wheel: ## build the Python package, with the program in it
+	@scripts/setup wheel
+	cargo build --release --locked -p pyro
+	@scripts/wheel
 
 lint: ## what CI checks besides the tests
 	cargo fmt --all --check
@@ -34,8 +40,9 @@ lab: ## test firecracker where there is no hardware virtualization; PYRO_FIRECRA
 	@scripts/setup test
 	@tests/lab/run
 
-reference: ## write docs/public-contract.md anew
+reference: ## write docs/public-contract.md and the Python classes anew
 	PYRO_WRITE_REFERENCE=1 cargo test --release --locked -p pyro --bin pyro reference
+	PYRO_WRITE_REFERENCE=1 cargo test --release --locked -p pyro-python --test generated
 
 clean:
 	cargo clean

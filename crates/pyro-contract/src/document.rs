@@ -35,9 +35,12 @@ fn entry(operation: &Operation, types: &mut Map<String, Value>) -> Value {
     json!({
         "name": operation.name,
         "command": operation.command,
+        "method": operation.method(),
+        "workspace_method": operation.workspace_method(),
         "summary": operation.summary,
         "read_only": operation.read_only,
         "destructive": operation.destructive,
+        "idempotent": operation.idempotent,
         "request": take((operation.request)(), types),
         "result": take((operation.result)(), types),
     })

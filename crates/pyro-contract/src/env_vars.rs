@@ -36,6 +36,8 @@ variables! {
     PYRO_OCI_RUNTIME: "The OCI runtime of the container engine: outranks `programs.oci_runtime`.";
     PYRO_FIRECRACKER_MIRROR: "Where `pyro setup firecracker` fetches releases from instead of GitHub: a URL, under which they lie as there (`v1.15.1/firecracker-v1.15.1-x86_64.tgz`). The digest is verified all the same.";
     PYRO_DEBIAN_MIRROR: "Where Debian packages come from instead of `mmdebstrap`'s own default: a URL, or a whole `deb …` line as in `sources.list`. Signatures are verified all the same, and the machine's own `sources.list` names this mirror too.";
+    PYRO_DETACH_KEYS: "The keys that leave a shell which one is attached to, separated by commas; `ctrl-p,ctrl-q` by default.";
+    PYRO_MCP_TOKEN: "The token of `pyro mcp serve --http`, instead of the one in a file.";
     PYRO_LOG: "Filter of pyro's own log on stderr, as in `info` or `pyro_workspace=debug`.";
     PYRO_GUEST_AGENT_BINARY: "Read when pyro is built: the path of a ready guest agent, a static executable, for packagers who build it apart.";
     XDG_CONFIG_HOME: "Where configuration files lie; `~/.config` by default.";

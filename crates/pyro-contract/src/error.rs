@@ -13,6 +13,8 @@ pub enum ErrorCode {
     NotFound,
     /// The name is taken.
     AlreadyExists,
+    /// Something is not as the caller had seen it, or expected it; nothing was changed.
+    Conflict,
     /// The operation does not fit the workspace's present state.
     WrongState,
     /// Another process holds the workspace and does not let go.
@@ -55,6 +57,7 @@ impl ErrorCode {
         Self::InvalidArgument,
         Self::NotFound,
         Self::AlreadyExists,
+        Self::Conflict,
         Self::WrongState,
         Self::Busy,
         Self::Cancelled,
@@ -81,6 +84,7 @@ impl ErrorCode {
             Self::InvalidArgument => "invalid_argument",
             Self::NotFound => "not_found",
             Self::AlreadyExists => "already_exists",
+            Self::Conflict => "conflict",
             Self::WrongState => "wrong_state",
             Self::Busy => "busy",
             Self::Cancelled => "cancelled",

@@ -5,7 +5,20 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorCode};
+use crate::limits::{CommandLimits, LimitHit};
 use crate::name::EnvVar;
+
+/// The most bytes of output in one answer.
+pub const MAX_OUTPUT_BYTES: u32 = 4 << 20;
+
+/// The same where nobody says otherwise.
+pub const DEFAULT_OUTPUT_BYTES: u32 = 1 << 20;
+
+/// What is meant by a `max_output_bytes`.
+#[must_use]
+pub fn cap(max_output_bytes: Option<u32>) -> usize {
+    max_output_bytes.unwrap_or(DEFAULT_OUTPUT_BYTES).min(MAX_OUTPUT_BYTES) as usize
+}
 
 /// The most bytes that all arguments of one command may have together: what a Linux guest takes.
 pub const MAX_ARGV_BYTES: usize = 128 * 1024;
@@ -14,7 +27,11 @@ pub const MAX_ARGV_BYTES: usize = 128 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ExecRequest {
     /// The exact arguments; the first is looked up in `PATH`. No shell is involved.
+    #[serde(default)]
     pub argv: Vec<String>,
+    /// Instead of `argv`: a text for a login shell, which runs as `sh -lc TEXT`.
+    #[serde(default)]
+    pub shell: Option<String>,
     /// Where to run it, absolute or relative to `/workspace`.
     #[serde(default)]
     pub cwd: Option<String>,
@@ -33,6 +50,14 @@ pub struct ExecRequest {
     /// Let it run on without a caller; its output is in the journal.
     #[serde(default)]
     pub detach: bool,
+    /// What it may take, less than the workspace may.
+    #[serde(default)]
+    pub limits: CommandLimits,
+    /// The most bytes of output in the result, both streams together; 1 MiB unless said otherwise.
+    /// A `continuation` gets the rest.
+    #[serde(default)]
+    #[schemars(range(max = 4_194_304))]
+    pub max_output_bytes: Option<u32>,
 }
 
 impl ExecRequest {
@@ -46,7 +71,25 @@ impl ExecRequest {
             timeout_seconds: None,
             stdin: false,
             detach: false,
+            shell: None,
+            limits: CommandLimits::default(),
+            max_output_bytes: None,
         }
+    }
+
+    /// What is to be run, as arguments.
+    #[must_use]
+    pub fn command(&self) -> Vec<String> {
+        match &self.shell {
+            Some(text) => vec!["sh".into(), "-lc".into(), text.clone()],
+            None => self.argv.clone(),
+        }
+    }
+
+    /// How many bytes of output the result has at most.
+    #[must_use]
+    pub fn output_cap(&self) -> usize {
+        cap(self.max_output_bytes)
     }
 
     /// Refuses what no guest could run.
@@ -54,13 +97,23 @@ impl ExecRequest {
         let invalid = |message: &str, hint: &str| {
             Err(Error::new(ErrorCode::InvalidArgument, message).with_hint(hint))
         };
-        if self.argv.first().is_none_or(String::is_empty) {
-            return invalid("there is no command to run", "name one after `--`");
+        if self.shell.is_some() && !self.argv.is_empty() {
+            return invalid(
+                "there are both arguments and a text for a shell",
+                "give `argv` for exact arguments, or `shell` for a text, not both",
+            );
         }
-        if self.argv.iter().any(|argument| argument.contains('\0')) {
+        let argv = self.command();
+        if argv.first().is_none_or(String::is_empty) || self.shell.as_deref() == Some("") {
+            return invalid(
+                "there is no command to run",
+                "name one in `argv` (after `--` on the command line), or a text in `shell`",
+            );
+        }
+        if argv.iter().any(|argument| argument.contains('\0')) {
             return invalid("an argument holds a NUL byte", "pass such data on stdin");
         }
-        if self.argv.iter().map(|argument| argument.len() + 1).sum::<usize>() > MAX_ARGV_BYTES {
+        if argv.iter().map(|argument| argument.len() + 1).sum::<usize>() > MAX_ARGV_BYTES {
             return invalid(
                 "the arguments are longer than 128 KiB together",
                 "pass long input on stdin or in a file",
@@ -69,7 +122,13 @@ impl ExecRequest {
         if self.timeout_seconds == Some(0) {
             return invalid("a timeout of 0 seconds leaves no time", "leave it out for none");
         }
-        Ok(())
+        if self.max_output_bytes.is_some_and(|bytes| bytes > MAX_OUTPUT_BYTES) {
+            return invalid(
+                "max_output_bytes is more than one answer can hold",
+                "it takes at most 4194304; the continuation gets the rest",
+            );
+        }
+        self.limits.validate()
     }
 }
 
@@ -84,8 +143,11 @@ pub struct ExecOutcome {
     pub signal: Option<i32>,
     /// True if the time limit ended it.
     pub timed_out: bool,
-    /// True if the guest ran out of memory and killed it.
+    /// True if memory ran out and the kernel killed it; `limits_hit` says how much there was.
     pub oom_killed: bool,
+    /// Limits that it ran into, be that why it ended or not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits_hit: Vec<LimitHit>,
     /// Wall-clock time in the guest.
     pub duration_ms: u64,
 }
@@ -112,8 +174,11 @@ pub struct ExecResult {
     pub stdout: String,
     /// The same of its other stream.
     pub stderr: String,
-    /// True if a stream was longer than the cap and its rest was left out here.
+    /// True if there was more output than the cap, and the rest was left out here.
     pub truncated: bool,
+    /// What `workspace_output` takes to give the rest, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continuation: Option<String>,
 }
 
 /// One of a command's output streams.
@@ -126,9 +191,9 @@ pub enum Stream {
     Stderr,
 }
 
-/// One command of the journal.
+/// One command, without its output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct JournalCommand {
+pub struct CommandInfo {
     /// Its number, from 1, never reused.
     pub sequence: u64,
     /// What ran.
@@ -138,21 +203,44 @@ pub struct JournalCommand {
     /// As whom, if not root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// Who asked for it, as the door named itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// True if it runs on without whoever started it.
+    #[serde(default)]
+    pub detached: bool,
     /// When it was started.
     #[schemars(with = "String")]
     pub started_at: Timestamp,
+    /// True while it runs.
+    #[serde(default)]
+    pub running: bool,
     /// How it ended; absent while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<ExecOutcome>,
     /// Why it never ran or how it was lost, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// The output that the journal kept, in order of arrival.
-    pub output: Vec<OutputChunk>,
     /// Bytes that it wrote in all.
     pub output_bytes: u64,
-    /// Bytes left out between the kept head and the kept tail.
+    /// Bytes of these that the journal did not keep, or has dropped since.
+    #[serde(default)]
+    pub dropped_bytes: u64,
+}
+
+/// One command of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct JournalCommand {
+    /// What ran, and how it ended.
+    #[serde(flatten)]
+    pub command: CommandInfo,
+    /// Its output in order of arrival: if it is longer than was asked for, its beginning and its end.
+    pub output: Vec<OutputChunk>,
+    /// Bytes left out between the two.
     pub omitted_bytes: u64,
+    /// What `workspace_output` takes to give what was left out, as far as it is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continuation: Option<String>,
 }
 
 /// A piece of output as it came.
@@ -176,6 +264,7 @@ mod tests {
             signal,
             timed_out,
             oom_killed: false,
+            limits_hit: Vec::new(),
             duration_ms: 0,
         };
         assert_eq!(outcome(Some(7), None, false).shell_code(), 7);
@@ -190,5 +279,23 @@ mod tests {
         assert!(ExecRequest::new(["a\0b"]).validate().is_err());
         assert!(ExecRequest::new(["x".repeat(MAX_ARGV_BYTES)]).validate().is_err());
         assert!(ExecRequest::new(["true"]).validate().is_ok());
+        let shell = |text: &str, argv: &[&str]| ExecRequest {
+            shell: Some(text.into()),
+            ..ExecRequest::new(argv.iter().copied())
+        };
+        assert!(shell("ls | wc", &[]).validate().is_ok());
+        assert!(shell("", &[]).validate().is_err());
+        assert!(shell("ls", &["ls"]).validate().is_err());
+        let greedy = ExecRequest {
+            max_output_bytes: Some(MAX_OUTPUT_BYTES + 1),
+            ..ExecRequest::new(["true"])
+        };
+        assert!(greedy.validate().is_err());
+    }
+
+    #[test]
+    fn a_text_is_for_a_login_shell() {
+        let request: ExecRequest = serde_json::from_str(r#"{"shell": "a  'b'"}"#).unwrap();
+        assert_eq!(request.command(), ["sh", "-lc", "a  'b'"]);
     }
 }

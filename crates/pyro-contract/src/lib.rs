@@ -5,6 +5,8 @@
 //! inside. The CLI, the supervisor's socket and every later door speak these types, and
 //! [`operation::CATALOGUE`] lists the operations they must all offer.
 
+pub mod apply;
+pub mod command;
 pub mod diff;
 pub mod disk;
 pub mod document;
@@ -12,11 +14,21 @@ pub mod env_vars;
 pub mod environment;
 pub mod error;
 pub mod exec;
+pub mod file;
+pub mod journal;
+pub mod key;
+pub mod limits;
+mod method;
 pub mod name;
 pub mod operation;
+pub mod patch;
 pub mod path;
 pub mod progress;
+pub mod shell;
+pub mod signal;
+pub mod sync;
 pub mod template;
+pub mod update;
 pub mod workspace;
 
 pub use error::{Error, ErrorCode, Result};

@@ -6,6 +6,8 @@
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::{Deserialize, Serialize};
 
+use crate::apply::{Applied, ApplyRequest};
+use crate::command::LogsRequest;
 use crate::diff::{DiffRequest, WorkspaceDiff};
 use crate::disk::{
     DiskExportRequest, DiskFile, DiskImage, DiskListRequest, DiskListing, DiskReadRequest,
@@ -29,6 +31,8 @@ pub struct Operation {
     pub read_only: bool,
     /// True if it can lose something that the user made.
     pub destructive: bool,
+    /// True if doing it again changes nothing more.
+    pub idempotent: bool,
     /// JSON schema of the request.
     pub request: fn() -> Schema,
     /// JSON schema of the result.
@@ -60,16 +64,6 @@ pub struct RunRequest {
     pub create: CreateRequest,
     /// What to run.
     pub exec: ExecRequest,
-}
-
-/// Which commands of the journal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct LogsRequest {
-    /// Its id or name.
-    pub workspace: WorkspaceRef,
-    /// Only the last so many commands.
-    #[serde(default)]
-    pub tail: Option<u32>,
 }
 
 /// Takes something out of a workspace.
@@ -192,16 +186,27 @@ macro_rules! operations {
             summary: $summary,
             read_only: matches!(Effect::$effect, Effect::Reads),
             destructive: matches!(Effect::$effect, Effect::Destroys),
+            idempotent: !matches!(Effect::$effect, Effect::Writes),
             request: || schema_for!($request),
             result: || schema_for!($result),
         }),*];
     };
 }
 
+/// Commands that are for a person at a terminal: a live form of operations above, which other doors
+/// offer as those. They are in no other door.
+pub const INTERACTIVE: &[&[&str]] = &[
+    // workspace_shell_read and workspace_shell_write, both at once.
+    &["workspace", "shell", "attach"],
+];
+
 /// What an operation may do to what the user has.
 enum Effect {
     Reads,
     Writes,
+    /// Brings about a state, and leaves alone what is in it already.
+    Settles,
+    /// Loses something that the user made; once it is lost, it cannot be lost again.
     Destroys,
 }
 
@@ -210,13 +215,13 @@ operations! {
         "Create a workspace, run one command in it, and delete it.";
     "env_list", ["env", "list"], Nothing => Vec<crate::environment::EnvironmentInfo>, Reads,
         "List the environments that are cached, and those that can be.";
-    "env_pull", ["env", "pull"], OfEnvironment => crate::environment::EnvironmentInfo, Writes,
+    "env_pull", ["env", "pull"], OfEnvironment => crate::environment::EnvironmentInfo, Settles,
         "Fetch an environment into the cache.";
     "env_inspect", ["env", "inspect"], InspectRequest => crate::environment::EnvironmentDetails, Reads,
         "Show what an environment holds.";
     "env_prune", ["env", "prune"], PruneRequest => crate::environment::PruneReport, Destroys,
         "Drop cached environments that no workspace uses.";
-    "prepare", ["prepare"], crate::template::PrepareRequest => crate::template::Prepared, Writes,
+    "prepare", ["prepare"], crate::template::PrepareRequest => crate::template::Prepared, Settles,
         "Make the next create fast: fetch the environment and freeze a machine to start from.";
     "workspace_create", ["workspace", "create"], CreateRequest => WorkspaceStatus, Writes,
         "Create and start a workspace from an environment and a seed.";
@@ -224,13 +229,13 @@ operations! {
         "List the workspaces, the most recently active first.";
     "workspace_status", ["workspace", "status"], OfWorkspace => WorkspaceStatus, Reads,
         "Show one workspace.";
-    "workspace_start", ["workspace", "start"], OfWorkspace => WorkspaceStatus, Writes,
+    "workspace_start", ["workspace", "start"], OfWorkspace => WorkspaceStatus, Settles,
         "Start a stopped workspace on its kept disk.";
-    "workspace_stop", ["workspace", "stop"], OfWorkspace => WorkspaceStatus, Writes,
+    "workspace_stop", ["workspace", "stop"], OfWorkspace => WorkspaceStatus, Settles,
         "Stop a workspace: end its processes, flush and keep its disk.";
-    "workspace_pause", ["workspace", "pause"], OfWorkspace => WorkspaceStatus, Writes,
+    "workspace_pause", ["workspace", "pause"], OfWorkspace => WorkspaceStatus, Settles,
         "Hold a workspace still, with all that runs in it; its memory stays.";
-    "workspace_resume", ["workspace", "resume"], OfWorkspace => WorkspaceStatus, Writes,
+    "workspace_resume", ["workspace", "resume"], OfWorkspace => WorkspaceStatus, Settles,
         "Let a paused workspace go on where it was.";
     "workspace_delete", ["workspace", "delete"], OfWorkspace => Deleted, Destroys,
         "Delete a workspace and everything in it.";
@@ -238,19 +243,71 @@ operations! {
         "Run a command in a workspace.";
     "workspace_logs", ["workspace", "logs"], LogsRequest => Vec<JournalCommand>, Reads,
         "Show the commands that ran in a workspace, with their output.";
+    "workspace_output", ["workspace", "output"], crate::command::OutputRequest => crate::command::OutputPage, Reads,
+        "Read a command's output from anywhere in it, or go on where an answer was cut off.";
+    "workspace_events", ["workspace", "events"], crate::journal::EventsRequest => Vec<crate::journal::Event>, Reads,
+        "Show everything that happened in a workspace, and who asked for it.";
+    "workspace_summary", ["workspace", "summary"], OfWorkspace => crate::command::WorkspaceSummary, Reads,
+        "Sum up what was done in a workspace, for somebody who has to judge it.";
+    "workspace_update", ["workspace", "update"], crate::update::UpdateRequest => WorkspaceStatus, Writes,
+        "Change a workspace's name, labels or time to live.";
+    "workspace_command_list", ["workspace", "command", "list"], crate::command::ListCommands => Vec<crate::exec::CommandInfo>, Reads,
+        "List the commands that run in a workspace, or all that ran.";
+    "workspace_command_wait", ["workspace", "command", "wait"], crate::command::WaitForCommand => ExecResult, Reads,
+        "Wait until a command has ended, and give its result.";
+    "workspace_command_signal", ["workspace", "command", "signal"], crate::command::SignalCommand => crate::command::SignalledCommand, Writes,
+        "Signal a command and all it started.";
     "workspace_diff", ["workspace", "diff"], DiffRequest => WorkspaceDiff, Reads,
         "Show what changed in /workspace since it was seeded.";
+    "workspace_apply", ["workspace", "apply"], ApplyRequest => Applied, Destroys,
+        "Bring what changed in /workspace back to the directory that it was seeded from.";
     "workspace_export", ["workspace", "export"], ExportRequest => Exported, Writes,
         "Copy a file or tree out of a workspace.";
+    "workspace_sync_push", ["workspace", "sync", "push"],
+        crate::sync::SyncPushRequest => crate::sync::Synced, Destroys,
+        "Bring a tree of the host into a workspace, sending what changed.";
+    "workspace_sync_pull", ["workspace", "sync", "pull"],
+        crate::sync::SyncPullRequest => crate::sync::Synced, Destroys,
+        "Bring a tree of a workspace to the host, writing what changed.";
+    "workspace_file_list", ["workspace", "file", "list"], crate::file::FileListRequest => crate::file::FileList, Reads,
+        "List files of a workspace, also by patterns and without what git ignores.";
+    "workspace_file_stat", ["workspace", "file", "stat"], crate::file::FileStatRequest => crate::file::FileStat, Reads,
+        "Show what a file of a workspace is: kind, size, mode, time, checksum.";
+    "workspace_file_read", ["workspace", "file", "read"], crate::file::FileReadRequest => crate::file::FileContent, Reads,
+        "Read a file of a workspace, or some lines or bytes of it.";
+    "workspace_file_write", ["workspace", "file", "write"], crate::file::FileWriteRequest => crate::file::FileWritten, Writes,
+        "Write a file of a workspace, whole or not at all.";
+    "workspace_file_edit", ["workspace", "file", "edit"], crate::file::FileEditRequest => crate::file::FileEdited, Writes,
+        "Replace an exact piece of text in a file of a workspace.";
+    "workspace_file_remove", ["workspace", "file", "remove"], crate::file::FileRemoveRequest => crate::file::FileRemoved, Destroys,
+        "Remove a file or directory of a workspace.";
+    "workspace_file_move", ["workspace", "file", "move"], crate::file::FileMoveRequest => crate::file::FileMoved, Writes,
+        "Move or rename a file or directory of a workspace.";
+    "workspace_patch_apply", ["workspace", "patch", "apply"], crate::patch::PatchApplyRequest => crate::patch::PatchApplied, Writes,
+        "Apply a patch to /workspace, all of it or nothing.";
+    "workspace_shell_open", ["workspace", "shell", "open"], crate::shell::OpenShell => crate::shell::ShellInfo, Writes,
+        "Open a terminal in a workspace that outlives its client, and start a shell or command on it.";
+    "workspace_shell_list", ["workspace", "shell", "list"], OfWorkspace => Vec<crate::shell::ShellInfo>, Reads,
+        "List the shells of a workspace, also those that have closed.";
+    "workspace_shell_read", ["workspace", "shell", "read"], crate::shell::ReadShell => crate::shell::ShellOutput, Reads,
+        "Read what a shell has shown since a cursor, or its screen as text.";
+    "workspace_shell_write", ["workspace", "shell", "write"], crate::shell::WriteShell => crate::shell::ShellWritten, Writes,
+        "Type text or press keys in a shell.";
+    "workspace_shell_resize", ["workspace", "shell", "resize"], crate::shell::ResizeShell => crate::shell::ShellInfo, Writes,
+        "Give a shell's terminal another size.";
+    "workspace_shell_signal", ["workspace", "shell", "signal"], crate::shell::SignalShell => crate::shell::ShellInfo, Writes,
+        "Signal what runs in the foreground of a shell.";
+    "workspace_shell_close", ["workspace", "shell", "close"], crate::shell::OfShell => crate::shell::ShellInfo, Destroys,
+        "End everything that runs in a shell; a shell that has closed is taken off the list.";
     "workspace_disk_list", ["workspace", "disk", "list"], DiskListRequest => DiskListing, Reads,
         "List a directory of a stopped workspace's disk, without starting it.";
     "workspace_disk_read", ["workspace", "disk", "read"], DiskReadRequest => DiskFile, Reads,
         "Read a file of a stopped workspace's disk, without starting it.";
     "workspace_disk_export", ["workspace", "disk", "export"], DiskExportRequest => DiskImage, Writes,
         "Write the disk of a stopped workspace as one ext4 image.";
-    "setup_firecracker", ["setup", "firecracker"], Nothing => InstalledProgram, Writes,
+    "setup_firecracker", ["setup", "firecracker"], Nothing => InstalledProgram, Settles,
         "Fetch the release of Firecracker that pyro works with, verified by its digest.";
-    "doctor", ["doctor"], DoctorRequest => Vec<Check>, Writes,
+    "doctor", ["doctor"], DoctorRequest => Vec<Check>, Settles,
         "Check what this host offers, and say how to mend what is missing.";
 }
 

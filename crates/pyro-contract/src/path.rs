@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// In JSON: `path` is the readable form (lossy where the bytes are not UTF-8), and `path_base64`
 /// holds the exact bytes whenever `path` alone would lose them.
 #[derive(
-    Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+    Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(from = "PathRepr", into = "PathRepr")]
 pub struct BytePath(#[schemars(with = "PathRepr")] Vec<u8>);
@@ -27,6 +27,12 @@ impl BytePath {
     /// Wraps the bytes.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self(bytes.into())
+    }
+
+    /// The path that `text` reads as, or whose exact bytes stand beside it in base64.
+    #[must_use]
+    pub fn of(text: &str, exact: Option<&str>) -> Self {
+        PathRepr { path: text.to_owned(), path_base64: exact.map(str::to_owned) }.into()
     }
 
     /// The exact bytes.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::environment::{Digest, EnvironmentRef};
 use crate::error::{Error, ErrorCode};
+use crate::limits::WorkspaceLimits;
 use crate::name::{EnvVar, Name, WorkspaceId, WorkspaceName};
 
 /// What isolates.
@@ -270,6 +271,9 @@ pub struct CreateRequest {
     /// The machine's size.
     #[serde(default)]
     pub shape: ShapeRequest,
+    /// What it may take besides.
+    #[serde(default)]
+    pub limits: WorkspaceLimits,
     /// Stopped, never deleted, once it has run this long.
     #[serde(default)]
     pub ttl_seconds: Option<u64>,
@@ -289,6 +293,7 @@ impl CreateRequest {
             labels: BTreeMap::new(),
             engine: None,
             shape: ShapeRequest::default(),
+            limits: WorkspaceLimits::default(),
             ttl_seconds: None,
             env: Vec::new(),
         }
@@ -373,6 +378,9 @@ pub struct WorkspaceStatus {
     pub kernel_release: Option<String>,
     /// The machine's size.
     pub shape: Shape,
+    /// What it may take besides.
+    #[serde(default)]
+    pub limits: WorkspaceLimits,
     /// What `/workspace` started as.
     pub seed: SeedStatus,
     /// Labels.

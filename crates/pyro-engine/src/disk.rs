@@ -2,13 +2,14 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use pyro_layers::ext4::Ext4Layer;
-use pyro_layers::overlay::{EmptyLayer, SubLayer};
+use pyro_layers::overlay::{EmptyLayer, SubLayer, WithoutStages};
+use pyro_layers::sparse::copy_sparse;
 use pyro_layers::{Layer, LayerError};
 
 use crate::program::find_program;
@@ -54,16 +55,88 @@ fn arguments(disk_mib: u32) -> [String; 13] {
 }
 
 /// Makes the filesystem in a new file; leaves nothing behind if that fails.
-pub(crate) fn create(storage: &Path, disk_mib: u32) -> Result<()> {
+///
+/// `mkfs` is run once for each size: it flushes several times to the host's disk, which takes longer
+/// than all else, and what it makes is mostly holes. Copies of one have its UUID and the seed of its
+/// directories' hashes, which mean nothing to anybody but their own machine.
+pub(crate) fn create(storage: &Path, disk_mib: u32, cache: &Path) -> Result<()> {
     let mkfs = find_program(MKFS)
         .ok_or(EngineError::MissingProgram { program: MKFS, package: "e2fsprogs" })?;
-    let file = File::options()
+    let empty = Empty::of(&mkfs, disk_mib, cache);
+    if let Some(empty) = &empty
+        && empty.copy_to(storage)?
+    {
+        return Ok(());
+    }
+    make(&mkfs, storage, disk_mib)?;
+    if let Some(empty) = &empty
+        && let Err(error) = empty.keep(storage)
+    {
+        tracing::debug!(%error, "the empty disk is not kept");
+    }
+    Ok(())
+}
+
+/// A disk on which nothing was written yet, kept to be copied.
+struct Empty(PathBuf);
+
+impl Empty {
+    /// As this program makes it in this size.
+    fn of(mkfs: &Path, disk_mib: u32, cache: &Path) -> Option<Self> {
+        let meta = fs::metadata(mkfs).ok()?;
+        let program = format!("{} {} {}", meta.len(), meta.mtime(), mkfs.display());
+        let key = crc32c::crc32c(arguments(disk_mib).join(" ").as_bytes());
+        let key = crc32c::crc32c_append(key, program.as_bytes());
+        Some(Self(cache.join(format!("disk-{disk_mib}-{key:08x}"))))
+    }
+
+    /// False if there is none.
+    fn copy_to(&self, storage: &Path) -> Result<bool> {
+        let Ok(empty) = File::open(&self.0) else { return Ok(false) };
+        let file = new_file(storage)?;
+        let copied = copy_sparse(&empty, &file);
+        if copied.is_err() {
+            let _ = fs::remove_file(storage);
+        }
+        copied?;
+        Ok(true)
+    }
+
+    /// Keeps a copy of a new disk.
+    fn keep(&self, storage: &Path) -> Result<()> {
+        let failed = || EngineError::io(format!("cannot create {}", self.0.display()));
+        if let Some(cache) = self.0.parent() {
+            match fs::DirBuilder::new().mode(0o700).create(cache) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(failed()(error));
+                }
+                _ => {}
+            }
+        }
+        let unfinished = self.0.with_extension(std::process::id().to_string());
+        let kept = File::create(&unfinished).map_err(failed()).and_then(|file| {
+            copy_sparse(&File::open(storage).map_err(failed())?, &file)?;
+            // It is trusted from now on, also after a loss of power.
+            file.sync_all().and_then(|()| fs::rename(&unfinished, &self.0)).map_err(failed())
+        });
+        kept.inspect_err(|_| {
+            let _ = fs::remove_file(&unfinished);
+        })
+    }
+}
+
+fn new_file(storage: &Path) -> Result<File> {
+    File::options()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(storage)
-        .map_err(EngineError::io(format!("cannot create {}", storage.display())))?;
-    let made = fill(&mkfs, &file, storage, disk_mib);
+        .map_err(EngineError::io(format!("cannot create {}", storage.display())))
+}
+
+fn make(mkfs: &Path, storage: &Path, disk_mib: u32) -> Result<()> {
+    let file = new_file(storage)?;
+    let made = fill(mkfs, &file, storage, disk_mib);
     if made.is_err() {
         let _ = fs::remove_file(storage);
     }
@@ -130,14 +203,21 @@ pub fn add_journal(image: &Path) -> Result<()> {
 /// written nothing.
 pub(crate) fn open(storage: &Path) -> Result<Storage> {
     let disk: Arc<dyn Layer> = Arc::new(Ext4Layer::open(storage)?);
-    let layer = |path: &[u8]| -> Result<Arc<dyn Layer>> {
+    let mut unfinished = false;
+    let mut layer = |path: &[u8]| -> Result<Arc<dyn Layer>> {
         match SubLayer::new(Arc::clone(&disk), path) {
-            Ok(layer) => Ok(Arc::new(layer)),
+            Ok(layer) => {
+                let layer = WithoutStages(layer);
+                unfinished |= layer.is_unfinished()?;
+                Ok(Arc::new(layer))
+            }
             Err(LayerError::NotFound(_)) => Ok(Arc::new(EmptyLayer)),
             Err(error) => Err(error.into()),
         }
     };
-    Ok(Storage { machine: layer(b"/machine/upper")?, workspace: layer(b"/workspace/upper")? })
+    let machine = layer(b"/machine/upper")?;
+    let workspace = layer(b"/workspace/upper")?;
+    Ok(Storage { machine, workspace, unfinished })
 }
 
 #[cfg(test)]
@@ -147,9 +227,10 @@ mod tests {
     #[test]
     fn a_new_disk_is_sparse_and_clean() {
         let directory = tempfile::tempdir().unwrap();
-        let disk = directory.path().join("disk");
-        for mib in [64, 10_240] {
-            create(&disk, mib).unwrap();
+        let (disk, cache) = (directory.path().join("disk"), directory.path().join("cache"));
+        // The second of a size is a copy.
+        for mib in [64, 10_240, 10_240] {
+            create(&disk, mib, &cache).unwrap();
             let meta = fs::metadata(&disk).unwrap();
             assert_eq!(meta.len(), u64::from(mib) << 20);
             let taken = std::os::unix::fs::MetadataExt::blocks(&meta) * 512;
@@ -159,6 +240,7 @@ mod tests {
             assert!(output.status.success(), "{output:?}");
             fs::remove_file(&disk).unwrap();
         }
+        assert_eq!(fs::read_dir(&cache).unwrap().count(), 2);
     }
 
     #[test]
@@ -166,6 +248,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let disk = directory.path().join("disk");
         fs::write(&disk, "precious").unwrap();
-        assert!(create(&disk, 64).is_err());
+        let cache = directory.path().join("cache");
+        assert!(create(&disk, 64, &cache).is_err());
+        create(&directory.path().join("other"), 64, &cache).unwrap();
+        assert!(create(&disk, 64, &cache).is_err());
+        assert_eq!(fs::read(&disk).unwrap(), b"precious");
     }
 }

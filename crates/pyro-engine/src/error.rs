@@ -79,6 +79,18 @@ pub enum EngineError {
         /// What is wrong with it.
         said: String,
     },
+    /// A capture cannot be used.
+    #[error("the capture is damaged")]
+    Capture {
+        /// What is wrong with it.
+        said: String,
+    },
+    /// A capture is sound, but of another kind of machine.
+    #[error("the capture does not fit this machine")]
+    Misfit {
+        /// Why.
+        said: String,
+    },
     /// The machine's byte stream was taken before.
     #[error("the machine's stream is taken")]
     StreamTaken,
@@ -89,6 +101,14 @@ pub enum EngineError {
         order: &'static str,
         /// What it said.
         said: String,
+    },
+    /// This engine cannot capture memory.
+    #[error("the {engine} engine keeps disks, and no memory")]
+    NoMemory {
+        /// Which engine.
+        engine: EngineKind,
+        /// Why.
+        reason: &'static str,
     },
     /// This engine cannot do that, here or at all.
     #[error("the {engine} engine has no {what} here")]
@@ -146,8 +166,17 @@ impl From<EngineError> for Error {
             EngineError::Template { said } => Self::new(ErrorCode::Damaged, message)
                 .with_cause(said)
                 .with_hint("`pyro prepare` makes it anew"),
+            EngineError::Capture { said } => Self::new(ErrorCode::Damaged, message)
+                .with_cause(said)
+                .with_hint("nothing was changed; other captures of the workspace are not affected"),
+            EngineError::Misfit { said } => Self::new(ErrorCode::Unsupported, message)
+                .with_cause(said)
+                .with_hint("its disk alone can be restored wherever its engine runs"),
             EngineError::Layer(source) => Self::from(source),
             EngineError::StreamTaken => Self::new(ErrorCode::Internal, message),
+            EngineError::NoMemory { reason, .. } => Self::new(ErrorCode::Unsupported, message)
+                .with_cause(reason)
+                .with_hint("without memory it works; virtual machines (`--engine qemu`) have both"),
             EngineError::Unsupported { .. } => Self::new(ErrorCode::Unsupported, message)
                 .with_hint("`pyro doctor` lists what each engine can do on this host"),
         }

@@ -5,9 +5,11 @@
 //! disks as [`pyro_layers::Layer`]s and machines as streams, and must not assume that a machine is
 //! a local process. This crate knows nothing of workspaces, environments or doors.
 
+mod capture;
 mod console;
 pub mod container;
 pub mod disk;
+mod ending;
 mod error;
 mod files;
 pub mod firecracker;
@@ -31,6 +33,7 @@ use pyro_contract::workspace::{EngineKind, Isolation};
 use pyro_layers::Layer;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub use capture::{Captured, Scope, sweep_captures};
 pub use error::EngineError;
 
 /// A result of this crate.
@@ -56,6 +59,8 @@ pub struct MachineSpec {
     pub storage: PathBuf,
     /// A directory for this run's leftovers; emptied by whoever launches.
     pub runtime_dir: PathBuf,
+    /// A directory for what an engine derives from images and uses again; it need not be there.
+    pub cache_dir: PathBuf,
     /// Virtual CPUs.
     pub vcpu_count: u8,
     /// Memory, MiB.
@@ -87,6 +92,11 @@ pub struct Capabilities {
     /// A machine can wait for its workspace: it is given its baseline late, and, if it comes from a
     /// template, anew.
     pub waits: bool,
+    /// The most that [`Machine::capture`] can keep of a running machine; `None` if it keeps nothing.
+    /// What is at rest can be captured wherever anything can.
+    pub captures: Option<Scope>,
+    /// Why that is not its memory too, if it is not.
+    pub no_memory_because: Option<&'static str>,
 }
 
 /// What a machine takes from the host.
@@ -151,8 +161,9 @@ pub trait Engine: Send + Sync {
     fn capabilities(&self) -> Capabilities;
 
     /// Makes the empty writable storage of a new machine at `storage`, at most `disk_mib` large.
-    /// What stands there, a file or a directory, is the engine's own affair.
-    fn create_storage(&self, storage: &Path, disk_mib: u32) -> Result<()>;
+    /// What stands there, a file or a directory, is the engine's own affair. It is not durable yet.
+    /// `cache` is as [`MachineSpec::cache_dir`].
+    fn create_storage(&self, storage: &Path, disk_mib: u32, cache: &Path) -> Result<()>;
 
     /// Everything a machine wrote to its storage, read without the machine. The machine must be
     /// off, or its disk frozen.
@@ -190,6 +201,44 @@ pub trait Engine: Send + Sync {
         let _ = (template, spec);
         Err(EngineError::unsupported(self.kind(), "templates"))
     }
+
+    /// Keeps the storage of a machine that is off as `capture`, where nothing is yet. What stands there
+    /// afterwards is the engine's own affair; removing it is all that others may do with it. It is
+    /// whole or not there, whenever this ends.
+    async fn capture(&self, storage: &Path, capture: &Path) -> Result<Captured> {
+        let _ = (storage, capture);
+        Err(EngineError::unsupported(self.kind(), "captures"))
+    }
+
+    /// Everything that was on the disk when it was captured.
+    fn open_capture(&self, capture: &Path) -> Result<Storage> {
+        let _ = capture;
+        Err(EngineError::unsupported(self.kind(), "captures"))
+    }
+
+    /// Makes `storage` what it was when it was captured, be it new or in place of what is there: that
+    /// is then lost, or, should this fail, untouched. No machine may be using it.
+    ///
+    /// # Errors
+    /// [`EngineError::Capture`] if the capture is damaged.
+    async fn recover_storage(&self, capture: &Path, storage: &Path) -> Result<()> {
+        let _ = (capture, storage);
+        Err(EngineError::unsupported(self.kind(), "captures"))
+    }
+
+    /// Brings a machine back that was captured with its memory, held still until [`Machine::resume`].
+    /// `spec` is that of the captured machine with a storage of its own, made by
+    /// [`Engine::recover_storage`] from the same capture and not used since. It must be given the
+    /// baseline that it had before it is let go, and be adopted as one that goes on: what was
+    /// running in it runs again from then on.
+    ///
+    /// # Errors
+    /// [`EngineError::Capture`] if the capture is damaged, [`EngineError::Misfit`] if it has no memory
+    /// or one that `spec`, the engine's program or this host's processor cannot run.
+    async fn recover(&self, capture: &Path, spec: &MachineSpec) -> Result<Box<dyn Machine>> {
+        let _ = (capture, spec);
+        Err(EngineError::unsupported(self.kind(), "captures of memory"))
+    }
 }
 
 /// The writable layers of a machine.
@@ -198,6 +247,9 @@ pub struct Storage {
     pub machine: Arc<dyn Layer>,
     /// What was written over the baseline, in overlayfs form.
     pub workspace: Arc<dyn Layer>,
+    /// The machine ended in the middle of a change that is all or nothing. Starting it finishes
+    /// that; until then both layers show something in between.
+    pub unfinished: bool,
 }
 
 /// Keeps a machine from writing while it lives.
@@ -218,7 +270,8 @@ pub trait Machine: Send + Sync {
     /// before the agent is asked to adopt; again, with another, before it is asked again.
     async fn insert_baseline(&self, baseline: &Path) -> Result<()>;
 
-    /// The one byte stream to the agent. The first call takes it.
+    /// The one byte stream to the agent. The first call takes it; another is there only after a
+    /// capture that broke it.
     async fn connect(&self) -> Result<Box<dyn AgentStream>>;
 
     /// The process on this host that carries the machine, if it is one, as `(pid, start time)`:
@@ -246,6 +299,17 @@ pub trait Machine: Send + Sync {
     async fn stand_still(&self) -> Result<Option<Stillness>> {
         Ok(None)
     }
+
+    /// Keeps what the machine is now as `capture`, where nothing is yet, and lets it go on; one that
+    /// was paused stays so. As long as this takes, pausing and resuming wait. If it fails, or its
+    /// caller is gone, the machine goes on all the same, and nothing is left behind.
+    ///
+    /// Its clock stands still meanwhile, and is to be set.
+    ///
+    /// A disk alone is as it would be found after a power cut, unless whoever asks has its agent
+    /// freeze it first. Processes that shall not run in a copy before that is adopted are held by the
+    /// agent.
+    async fn capture(&self, scope: Scope, capture: &Path) -> Result<Captured>;
 
     /// What it takes from the host at this moment.
     async fn usage(&self) -> Result<Usage>;

@@ -161,6 +161,7 @@ async fn files_travel_whole() {
         path: b"/workspace/a/b".to_vec().into(),
         offset: 1_000_000,
         length: 1_500_000,
+        ..ReadFileRequest::default()
     };
     let begun = Instant::now();
     let mut stream = client.read_file(request).await.unwrap().into_inner();
@@ -239,7 +240,7 @@ async fn a_machine_that_dies_says_why() {
 async fn the_smallest_machine_and_a_wider_one_boot() {
     let Some(mut lab) = Lab::new() else { return };
     std::fs::remove_file(lab.path("disk")).unwrap();
-    QemuEngine::default().create_storage(&lab.path("disk"), 64).unwrap();
+    QemuEngine::default().create_storage(&lab.path("disk"), 64, &lab.path("derived")).unwrap();
     lab.spec.mem_mib = 128;
     let (machine, mut client) = lab.boot().await;
     eprintln!("{}", output(&mut client, "free -m; df -h /workspace").await);

@@ -6,6 +6,9 @@
 #[allow(dead_code, reason = "shared with the tests of QEMU, which need more of it")]
 mod lab;
 
+#[allow(dead_code, reason = "shared with the tests of QEMU, which need more of it")]
+mod living;
+
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -88,6 +91,8 @@ async fn adopt(client: &mut Client, number: usize) {
         entropy: vec![number as u8; 64].into(),
         machine_id: format!("{number:032x}"),
         boot_id: format!("01234567-89ab-cdef-0123-{number:012x}"),
+        goes_on: false,
+        ..AdoptRequest::default()
     };
     let adopted = tokio::time::timeout(Duration::from_secs(60), client.adopt(request)).await;
     assert_eq!(adopted.unwrap().unwrap().into_inner().entropy_bytes, 64);
@@ -359,4 +364,92 @@ async fn a_damaged_template_is_refused() {
     let memory = std::fs::OpenOptions::new().write(true).open(template.join("memory")).unwrap();
     memory.set_len(1 << 20).unwrap();
     assert!(engine.restore(&template, &spec).await.is_err());
+}
+
+/// A capture breaks its machine's own connection too: it is adopted again, as what it was.
+async fn capture_and_go_on(
+    machine: &dyn Machine,
+    mut client: Client,
+    capture: &Path,
+    number: usize,
+) -> Client {
+    let captured = living::capture_held(machine, &mut client, capture).await;
+    assert!(captured.stream_lost);
+    assert!(client.ping(PingRequest {}).await.is_err());
+    let begun = Instant::now();
+    let client = pyro_wire::agent(machine.connect().await.unwrap());
+    living::adopt(client.clone(), number).await;
+    eprintln!("adopted again in {:?}", begun.elapsed());
+    client
+}
+
+async fn lives_on_in_copies(
+    lab: &Lab,
+    engine: &dyn Engine,
+    machine: Box<dyn Machine>,
+    mut client: Client,
+) {
+    let (life, _held) = living::bring_to_life(&mut client).await;
+    let capture = lab.path("capture");
+    let mut client = capture_and_go_on(&*machine, client, &capture, 9).await;
+    living::assert_lives(&mut client, &life).await;
+    let mut copies = Vec::new();
+    for number in 101..=102 {
+        copies.push(living::copy_of(lab, engine, &capture, number).await);
+    }
+    for copy in &mut copies {
+        living::assert_lives(&mut copy.client, &life).await;
+    }
+    living::assert_unique(&mut copies, &mut client).await;
+
+    // Once more, both of the original and of a copy: what is written is what changed since.
+    output(&mut client, "echo again > /root/mark").await;
+    let again = lab.path("again");
+    let client = capture_and_go_on(&*machine, client, &again, 9).await;
+    let living::Copy { machine: first, client: first_client } = copies.remove(0);
+    let second = lab.path("second");
+    let first_client = capture_and_go_on(&*first, first_client, &second, 101).await;
+    std::fs::remove_dir_all(&capture).unwrap();
+    for (number, from, mark) in [(103, &again, "again\n"), (104, &second, "none\n")] {
+        let mut copy = living::copy_of(lab, engine, from, number).await;
+        living::assert_lives(&mut copy.client, &life).await;
+        let told = output(&mut copy.client, "cat /root/mark 2> /dev/null || echo none").await;
+        assert_eq!(told, mark);
+        shut_down(&mut copy.client, &*copy.machine).await;
+        assert_clean(&lab.path(&format!("disk-{number}")));
+    }
+    for (machine, mut client) in [(machine, client), (first, first_client)] {
+        shut_down(&mut client, &*machine).await;
+    }
+
+    // Damage is found before anything runs.
+    let memory = again.join("memory");
+    let content = std::fs::read(&memory).unwrap();
+    std::fs::remove_file(&memory).unwrap();
+    let mut damaged = content.clone();
+    let at = content.iter().rposition(|byte| *byte != 0).unwrap();
+    damaged[at] ^= 1;
+    std::fs::write(&memory, damaged).unwrap();
+    let spec = MachineSpec { storage: lab.path("disk-103"), ..lab.spec.clone() };
+    let refused = engine.recover(&again, &spec).await.err().unwrap();
+    assert!(matches!(refused, pyro_engine::EngineError::Capture { .. }), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_captured_clone_of_a_template_lives_on_in_copies() {
+    let Some((engine, lab)) = prepared() else { return };
+    let template = lab.path("template");
+    std::fs::create_dir(&template).unwrap();
+    engine.prepare(&lab.spec, &template).await.unwrap();
+    let (machine, mut client, _) = restore(&lab, &engine, &template, 1).await;
+    adopt(&mut client, 1).await;
+    lives_on_in_copies(&lab, &engine, machine, client).await;
+}
+
+#[tokio::test]
+async fn a_captured_booted_machine_lives_on_in_copies() {
+    let Some((engine, lab)) = prepared() else { return };
+    let (machine, mut client) = lab.boot_on(&engine).await;
+    client.set_clock(now()).await.unwrap();
+    lives_on_in_copies(&lab, &engine, machine, client).await;
 }

@@ -10,7 +10,7 @@ use rustix::time::{ClockId, Timespec, clock_settime};
 use tonic::Status;
 
 use crate::project::Project;
-use crate::{log, sys};
+use crate::{log, sys, tree};
 
 /// tmpfs: what is bound over files of `/etc` is no change of the machine's disk.
 const RUN: &str = "/run/pyro";
@@ -46,8 +46,15 @@ pub(crate) fn adopt(
     rustix::system::sethostname(request.hostname.as_bytes())
         .map_err(|e| failed("set the host name")(e.into()))?;
     write_identity(request).map_err(failed("write the identity"))?;
-    if let Some(project) = project {
+    // What runs in a machine that goes on has files of its project open.
+    if let Some(project) = project.filter(|_| !request.goes_on) {
         project.open().map_err(|error| Status::internal(log::chain(&error)))?;
+    }
+    // Not in a test on somebody's computer.
+    if sys::is_init() {
+        for top in ["/workspace", "/"] {
+            tree::recover(Path::new(top));
+        }
     }
     Ok(AdoptReply {
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -133,6 +140,7 @@ mod tests {
             entropy: vec![7; 32].into(),
             machine_id: "0123456789abcdef0123456789abcdef".into(),
             boot_id: "01234567-89ab-cdef-0123-456789abcdef".into(),
+            ..AdoptRequest::default()
         }
     }
 

@@ -1,53 +1,39 @@
 //! Reading and writing files of the machine. All of it blocks, on threads of its own.
 
+pub(crate) mod list;
+pub(crate) mod read;
+pub(crate) mod stat;
+
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pyro_wire::v1::write_file_input::Input;
-use pyro_wire::v1::{FileChunk, ReadFileRequest, WriteFileInput, WriteFileReply, WriteFileStart};
+use pyro_wire::v1::{WriteFileInput, WriteFileReply, WriteFileStart};
 use rustix::fs::OFlags;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-/// Sends a file piece by piece, no faster than the host reads.
-pub(crate) fn read(request: ReadFileRequest) -> ReceiverStream<Result<FileChunk, Status>> {
-    let (chunks, stream) = mpsc::channel(1);
-    tokio::task::spawn_blocking(move || {
-        let result = read_to(&request, |chunk| chunks.blocking_send(Ok(chunk)).is_ok());
-        if let Err(status) = result {
-            let _ = chunks.blocking_send(Err(status));
+/// Opens a regular file for reading. What would wait for somebody (a FIFO), or do something by being
+/// opened (a device), is not opened; that it did not take the file's place since is looked at again.
+fn open_regular(path: &Path) -> Result<File, Status> {
+    let failed = |error| status(path, error);
+    let check = |meta: &fs::Metadata| match () {
+        () if meta.is_file() => Ok(()),
+        () if meta.is_dir() => {
+            Err(Status::invalid_argument(format!("{} is a directory", path.display())))
         }
-    });
-    ReceiverStream::new(stream)
-}
-
-fn read_to(request: &ReadFileRequest, send: impl Fn(FileChunk) -> bool) -> Result<(), Status> {
-    let path = absolute(&request.path)?;
-    let failed = |error| status(&path, error);
-    // Opening a FIFO would wait for its writer.
-    let nonblock = OFlags::NONBLOCK.bits() as i32;
-    let mut file =
-        OpenOptions::new().read(true).custom_flags(nonblock).open(&path).map_err(failed)?;
-    if !file.metadata().map_err(failed)?.is_file() {
-        return Err(Status::invalid_argument(format!("{} is no regular file", path.display())));
-    }
-    file.seek(SeekFrom::Start(request.offset)).map_err(failed)?;
-    let length = if request.length == 0 { u64::MAX } else { request.length };
-    let mut file = file.take(length);
-    loop {
-        let mut buffer = vec![0; pyro_wire::CHUNK];
-        let length = file.read(&mut buffer).map_err(failed)?;
-        buffer.truncate(length);
-        if length == 0 || !send(FileChunk { data: buffer.into() }) {
-            return Ok(());
-        }
-    }
+        () => Err(Status::invalid_argument(format!("{} is no regular file", path.display()))),
+    };
+    check(&fs::metadata(path).map_err(failed)?)?;
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
+    check(&file.metadata().map_err(failed)?)?;
+    Ok(file)
 }
 
 /// Takes a file piece by piece; it is there whole or not at all.
@@ -186,7 +172,7 @@ fn absolute(path: &[u8]) -> Result<PathBuf, Status> {
 }
 
 /// The nearest gRPC code, with the system's own words.
-fn status(path: &Path, error: io::Error) -> Status {
+pub(crate) fn status(path: &Path, error: io::Error) -> Status {
     use io::ErrorKind as Kind;
     let message = format!("{}: {error}", path.display());
     match error.kind() {

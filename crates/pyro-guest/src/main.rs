@@ -8,11 +8,14 @@
 
 mod adopt;
 mod boot;
+mod compare;
+mod connection;
 mod container;
 mod disks;
 mod exec;
 mod files;
 mod freeze;
+mod hold;
 mod log;
 mod project;
 mod reaper;
@@ -21,11 +24,13 @@ mod service;
 mod shutdown;
 mod sys;
 mod transport;
+mod tree;
 mod uevent;
 mod users;
 
 use std::process::ExitCode;
 
+use crate::connection::Connection;
 use crate::reaper::Reaper;
 use crate::service::AgentService;
 use crate::transport::Transport;
@@ -76,14 +81,24 @@ async fn serve(machine: boot::Machine) -> ! {
             Ok(stream) => stream,
             Err(error) => log::fatal(&boot::BootError::new("cannot reach the host", error)),
         };
+        let connection = Connection::default();
+        let stream = connection.watch(stream);
+        let lost = async {
+            transport.lost().await;
+            // Known before the calls are dropped with what serves them.
+            connection.lose();
+        };
         tokio::select! {
-            result = pyro_wire::serve(stream, agent.clone()) => if let Err(error) = result {
+            result = pyro_wire::serve(stream, agent.over(connection.clone())) => if let Err(error) = result {
                 log::line(&format!("the host's connection failed: {error}"));
             },
             () = agent.power_off_due() => {}
+            () = lost => {}
         }
         if agent.is_shut_down() {
             transport.power_off();
         }
+        // The engine of a restored machine waits for this: the stream is let go of.
+        log::line("the host is gone");
     }
 }

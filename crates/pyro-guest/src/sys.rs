@@ -5,6 +5,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::system::RebootCommand;
 use tokio::io::unix::AsyncFd;
@@ -37,13 +38,34 @@ pub(crate) fn is_init() -> bool {
     std::process::id() == 1
 }
 
-/// Set once, at the start, in a container: the most processes that one of its users may have.
-static IN_CONTAINER: OnceLock<u64> = OnceLock::new();
+/// Set once, at the start, in a container.
+static IN_CONTAINER: OnceLock<InContainer> = OnceLock::new();
+
+/// What a container is like.
+struct InContainer {
+    /// The most processes that one of its users may have.
+    processes: AtomicU64,
+    /// Nobody in there may change groups.
+    groups_are_fixed: bool,
+}
 
 /// From now on the machine is a container, whose kernel is not this agent's to power off, and
 /// none of whose users may have more than so many processes.
 pub(crate) fn be_in_container(processes: u64) {
-    let _ = IN_CONTAINER.set(processes);
+    // So it is where an ordinary user of the host, who has no ids but his own, runs it; see
+    // user_namespaces(7).
+    let setgroups = std::fs::read("/proc/self/setgroups").unwrap_or_default();
+    let _ = IN_CONTAINER.set(InContainer {
+        processes: AtomicU64::new(processes),
+        groups_are_fixed: setgroups.starts_with(b"deny"),
+    });
+}
+
+/// Lowers that limit, if the machine is a container.
+pub(crate) fn limit_container(processes: u64) {
+    if let Some(container) = IN_CONTAINER.get() {
+        container.processes.fetch_min(processes, Ordering::Relaxed);
+    }
 }
 
 /// True if the machine is a container.
@@ -53,7 +75,12 @@ pub(crate) fn is_in_container() -> bool {
 
 /// The limit of processes, if the machine is a container.
 pub(crate) fn container_limit() -> Option<u64> {
-    IN_CONTAINER.get().copied()
+    IN_CONTAINER.get().map(|container| container.processes.load(Ordering::Relaxed))
+}
+
+/// True if nobody in this machine may change groups.
+pub(crate) fn groups_are_fixed() -> bool {
+    IN_CONTAINER.get().is_some_and(|container| container.groups_are_fixed)
 }
 
 /// A descriptor that the engine handed to PID 1 by its number; no command inherits it.

@@ -123,6 +123,15 @@ impl Transport {
         }
     }
 
+    /// Resolves when the connection to the host is lost although its stream says nothing: a vsock that
+    /// was reset while nobody writes to it does not wake who waits to read.
+    pub(crate) async fn lost(&self) {
+        match self {
+            Self::Vsock { knock, .. } => lost(knock.as_ref()).await,
+            Self::Port { .. } | Self::Socket(_) => std::future::pending().await,
+        }
+    }
+
     /// Waits for a host. The stream before it must have been dropped: a port opens only once.
     pub(crate) async fn accept(&mut self) -> io::Result<Stream> {
         match self {

@@ -8,6 +8,7 @@
 
 mod graft;
 mod stack;
+mod stages;
 mod view;
 
 use std::{
@@ -16,6 +17,7 @@ use std::{
 };
 
 pub use graft::GraftLayer;
+pub use stages::WithoutStages;
 pub use view::{EmptyLayer, SubLayer, lookup_path};
 
 pub(crate) use stack::{Found, Place, Stack};

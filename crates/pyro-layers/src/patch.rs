@@ -7,8 +7,10 @@
 //! Git knows files, links and one executable bit. What it cannot carry is not in the patch, and is
 //! returned by name, so that nobody takes the patch for more than it is.
 
+mod apply;
 mod base85;
 mod carried;
+mod nearest;
 mod quote;
 mod section;
 
@@ -25,6 +27,14 @@ use crate::{
     diff::{Changed, Detail, DiffOptions, Visitor, diff, measure},
     layer::{Layer, LayerError, Result},
 };
+pub use apply::{
+    ApplyOptions, Before, Blob as PatchedBlob, Misfit, MisfitReason, Patch, PatchError, Patched,
+    parse as parse_patch,
+};
+pub use nearest::{Near, nearest};
+
+pub(crate) use apply::lines as apply_lines;
+
 use carried::NotCarried;
 use quote::refused_by_git;
 use section::{Blob, Written, write_section};

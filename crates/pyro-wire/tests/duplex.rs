@@ -8,9 +8,10 @@ use futures_util::Stream;
 use pyro_wire::v1::agent_server::Agent;
 use pyro_wire::v1::exec_output::Output;
 use pyro_wire::v1::{
-    AdoptReply, AdoptRequest, ExecInput, ExecOutput, FileChunk, FreezeReply, FreezeRequest,
-    PingReply, PingRequest, ReadFileRequest, SetClockReply, SetClockRequest, ShutdownReply,
-    ShutdownRequest, WriteFileInput, WriteFileReply,
+    AdoptReply, AdoptRequest, DirectoryEntries, ExecInput, ExecOutput, FileChunk, FileStat,
+    FreezeReply, FreezeRequest, HoldReply, HoldRequest, ListDirectoryRequest, PingReply,
+    PingRequest, ReadFileRequest, SetClockReply, SetClockRequest, ShutdownReply, ShutdownRequest,
+    StatFileRequest, TreeChange, TreeChanged, WriteFileInput, WriteFileReply,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;
@@ -85,6 +86,12 @@ impl Agent for Fake {
         Ok(Response::new(Box::pin(once.chain(silence))))
     }
 
+    type HoldStream = Replies<HoldReply>;
+
+    async fn hold(&self, _: Request<HoldRequest>) -> Result<Response<Self::HoldStream>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
     type ReadFileStream = Replies<FileChunk>;
 
     async fn read_file(
@@ -92,7 +99,40 @@ impl Agent for Fake {
         _: Request<ReadFileRequest>,
     ) -> Result<Response<Self::ReadFileStream>, Status> {
         let data = vec![0; pyro_wire::MAX_MESSAGE_SIZE + 1].into();
-        Ok(Response::new(Box::pin(tokio_stream::once(Ok(FileChunk { data })))))
+        Ok(Response::new(Box::pin(tokio_stream::once(Ok(FileChunk {
+            data,
+            ..FileChunk::default()
+        })))))
+    }
+
+    type CompareTreeStream =
+        Pin<Box<dyn Stream<Item = Result<pyro_wire::v1::CompareOutput, Status>> + Send>>;
+
+    async fn compare_tree(
+        &self,
+        _: Request<Streaming<pyro_wire::v1::CompareInput>>,
+    ) -> Result<Response<Self::CompareTreeStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn stat_file(&self, _: Request<StatFileRequest>) -> Result<Response<FileStat>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    type ListDirectoryStream = Replies<DirectoryEntries>;
+
+    async fn list_directory(
+        &self,
+        _: Request<ListDirectoryRequest>,
+    ) -> Result<Response<Self::ListDirectoryStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn change_tree(
+        &self,
+        _: Request<Streaming<TreeChange>>,
+    ) -> Result<Response<TreeChanged>, Status> {
+        Err(Status::unimplemented(""))
     }
 
     async fn write_file(

@@ -1,12 +1,17 @@
 //! The host's side of the conversation with the agent. All that comes back is the guest's word:
 //! it is bounded in size and time here, and only then believed.
 
+pub(crate) mod files;
+pub(crate) mod tree;
+
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::body::Bytes;
 use futures_util::Stream;
 use pyro_contract::exec::ExecRequest;
+use pyro_contract::limits::{CommandLimits, WorkspaceLimits};
 use pyro_contract::name::EnvVar;
+use pyro_contract::shell::TerminalSize;
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_engine::AgentStream;
 use pyro_wire::v1::agent_client::AgentClient;
@@ -54,6 +59,7 @@ impl Agent {
     pub(crate) async fn adopt(
         &self,
         hostname: &str,
+        limits: WorkspaceLimits,
         host_kernel: bool,
         patience: Duration,
     ) -> Result<Greeting> {
@@ -64,6 +70,9 @@ impl Agent {
             entropy: Bytes::copy_from_slice(&entropy),
             machine_id: machine_id.iter().map(|byte| format!("{byte:02x}")).collect(),
             boot_id: uuid(rand::random()),
+            process_count: limits.process_count.unwrap_or(0),
+            open_file_count: limits.open_file_count.unwrap_or(0),
+            goes_on: false,
         };
         let mut client = self.client.clone();
         let reply = tokio::time::timeout(patience, client.adopt(request))
@@ -127,18 +136,19 @@ impl Agent {
             .map_err(|status| broken(attempt, &status))
     }
 
-    /// Starts a command. Dropping what comes back ends it.
+    /// Starts a command, on a terminal if it is to have one. Dropping what comes back ends it.
     pub(crate) async fn exec(
         &self,
         request: &ExecRequest,
         cwd: &str,
         workspace_env: &[EnvVar],
+        terminal: Option<TerminalSize>,
     ) -> Result<(mpsc::Sender<ExecInput>, Streaming<ExecOutput>)> {
         let (sender, receiver) = mpsc::channel(1);
         let env = workspace_env.iter().chain(&request.env);
         let start = ExecStart {
             request_id: format!("{:032x}", rand::random::<u128>()),
-            argv: request.argv.iter().map(|text| Bytes::copy_from_slice(text.as_bytes())).collect(),
+            argv: request.command().into_iter().map(Bytes::from).collect(),
             cwd: Bytes::copy_from_slice(cwd.as_bytes()),
             env: env
                 .map(|var| pyro_wire::v1::EnvVar {
@@ -149,6 +159,11 @@ impl Agent {
             user: request.user.clone().unwrap_or_default(),
             timeout_ms: request.timeout_seconds.unwrap_or(0).saturating_mul(1000),
             stdin: request.stdin,
+            terminal: terminal.map(|size| pyro_wire::v1::TerminalSize {
+                rows: size.rows.into(),
+                columns: size.cols.into(),
+            }),
+            limits: Some(limits_of(&request.limits)),
         };
         let first = ExecInput { input: Some(exec_input::Input::Start(start)) };
         sender.send(first).await.map_err(|_| internal("the exec stream closed"))?;
@@ -180,6 +195,19 @@ impl Agent {
         })
     }
 
+    /// Compares a tree; see the protocol for what is said on both sides.
+    pub(crate) async fn compare_tree(
+        &self,
+        inputs: mpsc::Receiver<pyro_wire::v1::CompareInput>,
+    ) -> Result<Streaming<pyro_wire::v1::CompareOutput>> {
+        let mut client = self.client.clone();
+        client
+            .compare_tree(ReceiverStream::new(inputs))
+            .await
+            .map(tonic::Response::into_inner)
+            .map_err(|status| broken("the trees could not be compared", &status))
+    }
+
     /// Ends everything in the machine and flushes its disks.
     pub(crate) async fn shutdown(&self, grace: Duration) -> Result<()> {
         let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
@@ -189,6 +217,15 @@ impl Agent {
             .await
             .map(drop)
             .map_err(|status| broken("the machine did not shut down", &status))
+    }
+}
+
+fn limits_of(limits: &CommandLimits) -> pyro_wire::v1::CommandLimits {
+    pyro_wire::v1::CommandLimits {
+        memory_bytes: u64::from(limits.memory_mib.unwrap_or(0)) << 20,
+        cpu_percent: limits.cpu_percent.unwrap_or(0),
+        process_count: limits.process_count.unwrap_or(0),
+        open_file_count: limits.open_file_count.unwrap_or(0),
     }
 }
 

@@ -1,5 +1,13 @@
 //! The client's side of a workspace's control socket.
 
+pub(crate) mod files;
+mod journal;
+pub(crate) mod shell;
+pub(crate) mod sync;
+pub(crate) mod tree;
+
+pub use shell::{AttachEvent, AttachInput, AttachOutput, Attachment};
+
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::time::Duration;
@@ -11,6 +19,8 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use pyro_contract::exec::{ExecOutcome, ExecRequest, Stream};
+use pyro_contract::name::WorkspaceId;
+use pyro_contract::shell::TerminalSize;
 use pyro_contract::workspace::Usage;
 use pyro_contract::{Error, ErrorCode, Result};
 use serde::Serialize;
@@ -18,16 +28,20 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
+use crate::caller;
 use crate::home::WorkspaceDir;
 use crate::protocol::{
     Channel, EXEC, ExecCommand, ExecReport, FREEZE, FreezeReport, HOLD, Hold, HoldReport,
     LiveStatus, MAX_FRAME, STATUS, STDIN_FRAME, STDIN_WINDOW, STOP, StopMode, USAGE,
 };
 
+pub(crate) use journal::{Bell, bell, signal, update};
+
 /// No answer of a supervisor is longer.
-const MAX_ANSWER: usize = 1 << 20;
+const MAX_ANSWER: usize = 4 << 20;
 
 /// A supervisor answers in milliseconds, whatever its machine does.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -52,7 +66,7 @@ pub(crate) async fn usage(dir: &WorkspaceDir) -> Result<Option<Usage>> {
 pub(crate) async fn stop(dir: &WorkspaceDir, mode: StopMode) -> Result<()> {
     let asked = async {
         let (mut sender, _connection) = handshake(dir).await?;
-        send(&mut sender, Method::POST, STOP, &mode).await.map(drop)
+        send(&mut sender, dir, Method::POST, STOP, &mode).await.map(drop)
     };
     tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| Err(gone()))
 }
@@ -110,6 +124,8 @@ pub enum ExecEvent {
 /// A command running in a workspace. Dropping both halves ends it, unless it is detached.
 #[derive(Debug)]
 pub struct ExecSession {
+    /// The workspace that it runs in.
+    pub workspace: WorkspaceId,
     /// The command's number in the journal.
     pub sequence: u64,
     /// What it says.
@@ -131,11 +147,21 @@ pub struct ExecInput {
     frames: SplitSink<Socket, Message>,
     /// One for each frame of stdin that may be sent.
     credit: tokio::sync::mpsc::Receiver<()>,
+    /// One was taken, for the next frame.
+    is_ready: bool,
 }
 
-pub(crate) async fn exec(dir: &WorkspaceDir, request: &ExecRequest) -> Result<ExecSession> {
+pub(crate) async fn exec(
+    dir: &WorkspaceDir,
+    request: &ExecRequest,
+    terminal: Option<TerminalSize>,
+) -> Result<ExecSession> {
     let mut socket = open_socket(dir, EXEC).await?;
-    socket.send(text(&ExecCommand::Start(request.clone()))).await.map_err(lost)?;
+    let start = match terminal {
+        None => ExecCommand::Start(request.clone()),
+        Some(size) => ExecCommand::StartOnTerminal(request.clone(), size),
+    };
+    socket.send(text(&start)).await.map_err(lost)?;
     let sequence = match next_text(&mut socket).await? {
         ExecReport::Started { sequence } => sequence,
         ExecReport::Failed(error) => return Err(error),
@@ -147,9 +173,10 @@ pub(crate) async fn exec(dir: &WorkspaceDir, request: &ExecRequest) -> Result<Ex
         let _ = give.try_send(());
     }
     Ok(ExecSession {
+        workspace: dir.id()?,
         sequence,
         output: ExecOutput { frames: stream, credit: give },
-        input: ExecInput { frames: sink, credit: take },
+        input: ExecInput { frames: sink, credit: take, is_ready: false },
     })
 }
 
@@ -190,13 +217,26 @@ fn output_event(frame: &Bytes) -> Option<ExecEvent> {
 }
 
 impl ExecInput {
+    /// The most bytes that [`Self::ready`] promises room for.
+    pub const PIECE: usize = STDIN_FRAME;
+
+    /// Waits until a piece of stdin would be taken at once. Giving up this wait loses nothing.
+    pub async fn ready(&mut self) -> Result<()> {
+        if !self.is_ready {
+            self.credit.recv().await.ok_or_else(unexpected)?;
+            self.is_ready = true;
+        }
+        Ok(())
+    }
+
     /// Sends stdin; waits while the command does not take it. The request must have said `stdin`.
     ///
     /// Needs somebody to call [`ExecOutput::next`] meanwhile: that is where the supervisor's
     /// acknowledgements arrive.
     pub async fn stdin(&mut self, bytes: &[u8]) -> Result<()> {
-        for piece in bytes.chunks(STDIN_FRAME) {
-            self.credit.recv().await.ok_or_else(unexpected)?;
+        for piece in bytes.chunks(Self::PIECE) {
+            self.ready().await?;
+            self.is_ready = false;
             let frame = Channel::Stdin.frame(piece);
             self.frames.send(Message::Binary(frame.into())).await.map_err(lost)?;
         }
@@ -206,6 +246,11 @@ impl ExecInput {
     /// Ends stdin.
     pub async fn close_stdin(&mut self) -> Result<()> {
         self.frames.send(text(&ExecCommand::StdinClosed)).await.map_err(lost)
+    }
+
+    /// Gives the command's terminal another size, if it has one.
+    pub async fn resize(&mut self, size: TerminalSize) -> Result<()> {
+        self.frames.send(text(&ExecCommand::Resize(size))).await.map_err(lost)
     }
 
     /// Sends a signal, by number, to the command's process group.
@@ -232,8 +277,12 @@ async fn open_socket(dir: &WorkspaceDir, path: &str) -> Result<Socket> {
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_FRAME))
         .max_frame_size(Some(MAX_FRAME));
-    let url = format!("ws://workspace{path}");
-    tokio_tungstenite::client_async_with_config(url, stream, Some(config))
+    let mut request =
+        format!("ws://workspace{path}").into_client_request().map_err(|_| unexpected())?;
+    if let Some(name) = named(dir) {
+        request.headers_mut().insert(caller::HEADER, name);
+    }
+    tokio_tungstenite::client_async_with_config(request, stream, Some(config))
         .await
         .map(|(socket, _)| socket)
         .map_err(lost)
@@ -254,24 +303,41 @@ async fn handshake(dir: &WorkspaceDir) -> Result<(Sender, tokio::task::JoinHandl
 
 async fn send<T: Serialize>(
     sender: &mut Sender,
+    dir: &WorkspaceDir,
     method: Method,
     path: &str,
     body: &T,
 ) -> Result<Bytes> {
+    send_for(sender, dir, method, path, body, MAX_ANSWER).await
+}
+
+/// For an answer that has at most so many bytes.
+async fn send_for<T: Serialize>(
+    sender: &mut Sender,
+    dir: &WorkspaceDir,
+    method: Method,
+    path: &str,
+    body: &T,
+    max_answer: usize,
+) -> Result<Bytes> {
     let body = serde_json::to_vec(body)
         .map_err(|error| Error::new(ErrorCode::Internal, error.to_string()))?;
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(method)
         .uri(path)
         .header(hyper::header::HOST, "workspace")
-        .header(hyper::header::CONTENT_TYPE, "application/json")
+        .header(hyper::header::CONTENT_TYPE, "application/json");
+    if let Some(name) = named(dir) {
+        request = request.header(caller::HEADER, name);
+    }
+    let request = request
         .body(Full::new(Bytes::from(body)))
         .map_err(|error| Error::new(ErrorCode::Internal, error.to_string()))?;
     let response = sender.send_request(request).await.map_err(|_| gone())?;
     if !response.status().is_success() {
         return Err(unexpected().with_cause(format!("HTTP status {}", response.status())));
     }
-    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+    let body = Limited::new(response.into_body(), max_answer).collect().await;
     Ok(body.map_err(|_| unexpected())?.to_bytes())
 }
 
@@ -282,8 +348,13 @@ async fn call<T: DeserializeOwned>(
     body: &impl Serialize,
 ) -> Result<T> {
     let (mut sender, _connection) = handshake(dir).await?;
-    let answer = send(&mut sender, method, path, body).await?;
+    let answer = send(&mut sender, dir, method, path, body).await?;
     serde_json::from_slice(&answer).map_err(|_| unexpected())
+}
+
+/// Who asks, for the journal.
+fn named(dir: &WorkspaceDir) -> Option<hyper::header::HeaderValue> {
+    dir.caller().name().and_then(|name| hyper::header::HeaderValue::from_str(name).ok())
 }
 
 /// Through the open directory: a socket's path may have only 107 bytes (unix(7)).

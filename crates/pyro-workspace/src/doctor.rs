@@ -7,6 +7,7 @@ use pyro_contract::operation::{Check, CheckStatus};
 use pyro_contract::workspace::{EngineKind, Isolation};
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_engine::Probe;
+use pyro_engine::container::{self, Finding, Verdict};
 use pyro_engine::kvm::{self, Kvm};
 
 use crate::engines;
@@ -60,6 +61,7 @@ fn run_fix(fix: &str) -> Result<()> {
 fn host_checks(root: &Path, settings: &Settings) -> Vec<Check> {
     let mut checks = vec![home(root), configuration(settings)];
     checks.extend(engine_checks(settings));
+    checks.extend(container::ordinary_user(root).into_iter().map(finding));
     checks.extend(quick_machines());
     checks.extend(pyro_environment::requirements().into_iter().map(requirement));
     checks.push(program(
@@ -132,6 +134,8 @@ fn engine_checks(settings: &Settings) -> Vec<Check> {
 fn engine(kind: EngineKind, probe: Probe, has_machines: bool) -> Check {
     let status = match probe.isolation {
         Some(Isolation::EmulatedVm) => CheckStatus::Warning,
+        // Of a container the reason is what it cannot bound here.
+        Some(_) if kind == EngineKind::Container && probe.reason.is_some() => CheckStatus::Warning,
         Some(_) => CheckStatus::Ok,
         None if has_machines => CheckStatus::Unavailable,
         None => CheckStatus::Failed,
@@ -145,6 +149,21 @@ fn engine(kind: EngineKind, probe: Probe, has_machines: bool) -> Check {
         },
         why: probe.reason.unwrap_or_else(|| "runs the machines".into()),
         fix: probe.fix,
+    }
+}
+
+/// That an ordinary user cannot run containers is a failure only if he asks for some.
+fn finding(finding: Finding) -> Check {
+    Check {
+        name: finding.name.into(),
+        status: match finding.verdict {
+            Verdict::Good => CheckStatus::Ok,
+            Verdict::Lacking => CheckStatus::Warning,
+            Verdict::Bad => CheckStatus::Unavailable,
+        },
+        found: finding.found,
+        why: finding.why.into(),
+        fix: finding.fix,
     }
 }
 

@@ -4,6 +4,8 @@
 //! PYRO_HOME/
 //!   environments/ images/ kernels/ boot/     the environment cache (crate pyro-environment)
 //!   programs/firecracker-…/                  what `pyro setup` fetched
+//!   derived/                                 what engines keep to use again: compiled filters, empty
+//!                                            disks, environments unpacked for an ordinary user
 //!   workspaces/
 //!     .lock                                  held while a name is being taken or leftovers are swept
 //!     .new-ws-…/                             a workspace before it exists
@@ -13,21 +15,27 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pyro_contract::env_vars::{PYRO_HOME, XDG_DATA_HOME};
-use pyro_contract::name::WorkspaceId;
+use pyro_contract::journal::ClientName;
+use pyro_contract::name::{WorkspaceId, WorkspaceName};
+use pyro_contract::workspace::WorkspaceState;
 use pyro_contract::{Error, ErrorCode, Result};
 
+use pyro_engine::container::{directory_bytes, is_tree_of, remove_tree};
+
+use crate::caller::Caller;
 use crate::lock::Lock;
-use crate::record::not_found;
+use crate::record::{Record, not_found};
 
 /// The root of pyro's state.
 #[derive(Debug, Clone)]
 pub struct Home {
     root: PathBuf,
+    caller: Caller,
 }
 
 impl Home {
@@ -49,7 +57,7 @@ impl Home {
     pub fn at(root: &Path) -> Result<Self> {
         let root = std::path::absolute(root)
             .map_err(|error| Error::io(format!("cannot use {}", root.display()), &error))?;
-        let home = Self { root };
+        let home = Self { root, caller: Caller::default() };
         // The cache may be read by machines' own users; the workspaces by nobody else.
         for (dir, mode) in [(home.root.clone(), 0o755), (home.workspaces(), 0o700)] {
             fs::DirBuilder::new().recursive(true).mode(mode).create(&dir).map_err(|error| {
@@ -58,6 +66,19 @@ impl Home {
             })?;
         }
         Ok(home)
+    }
+
+    /// The same, of somebody whom the journals shall know by this name.
+    #[must_use]
+    pub fn for_client(mut self, name: Option<ClientName>) -> Self {
+        self.caller = Caller::new(name);
+        self
+    }
+
+    /// The name, if there is one.
+    #[must_use]
+    pub fn client(&self) -> Option<&ClientName> {
+        self.caller.client()
     }
 
     /// The root itself.
@@ -78,15 +99,30 @@ impl Home {
         self.root.join("programs")
     }
 
+    /// The directory of what engines make of images and of their programs, to use it again.
+    #[must_use]
+    pub fn derived(&self) -> PathBuf {
+        self.root.join("derived")
+    }
+
     /// The directory of one workspace.
     #[must_use]
     pub fn workspace(&self, id: &WorkspaceId) -> WorkspaceDir {
-        WorkspaceDir { path: self.workspaces().join(id.as_str()) }
+        WorkspaceDir { path: self.workspaces().join(id.as_str()), caller: self.caller.clone() }
     }
 
     /// Serialises the taking of names and the sweeping of leftovers.
     pub(crate) fn lock_names(&self) -> Result<Lock> {
         Lock::wait(&self.workspaces().join(".lock"))
+    }
+
+    /// Every workspace whose record can be read, as it was last written down; for completion, which
+    /// must be quick and mends nothing.
+    #[must_use]
+    pub fn names(&self) -> Vec<(WorkspaceId, Option<WorkspaceName>, WorkspaceState)> {
+        let ids = self.ids().unwrap_or_default().into_iter();
+        let records = ids.filter_map(|id| Record::load(&self.workspace(&id)).ok());
+        records.map(|record| (record.id, record.name, record.state)).collect()
     }
 
     /// The ids of all directories that are workspaces, whatever their condition.
@@ -111,11 +147,43 @@ impl Home {
             .mode(0o700)
             .create(&path)
             .map_err(|error| Error::io(format!("cannot create {}", path.display()), &error))?;
-        let dir = WorkspaceDir { path };
+        let dir = WorkspaceDir { path, caller: self.caller.clone() };
+        let unborn = dir.unborn_file();
+        File::create(&unborn)
+            .map_err(|error| Error::io(format!("cannot create {}", unborn.display()), &error))?;
         let lock = dir.try_take()?.ok_or_else(|| {
             Error::new(ErrorCode::Internal, "a workspace directory just made is locked")
         })?;
         Ok(NewWorkspaceDir { dir, place: self.workspace(id), lock })
+    }
+
+    /// Removes the unpacked environments whose image is gone, and with `all` what is quickly made
+    /// again; the bytes that were freed. The caller has pruned the images, whose directories are
+    /// named by their digests.
+    pub(crate) fn prune_derived(&self, all: bool) -> u64 {
+        // Where they cannot be seen, nothing is known of what is needed.
+        let Ok(images) = fs::read_dir(self.root.join("images")) else { return 0 };
+        let images: Vec<_> = images.flatten().map(|image| image.file_name()).collect();
+        let mut freed = 0;
+        for tree in fs::read_dir(self.derived()).into_iter().flatten().flatten() {
+            let name = tree.file_name();
+            let small = ["disk-", "seccomp-"]
+                .iter()
+                .any(|kind| name.as_encoded_bytes().starts_with(kind.as_bytes()));
+            let needed = images.iter().any(|image| is_tree_of(&name, image));
+            // Whoever writes one under a name of his own, which has a dot, may have been killed.
+            let whole = !name.as_encoded_bytes().contains(&b'.');
+            if needed || (small && whole && !all) {
+                continue;
+            }
+            let own = tree.metadata().map_or(0, |meta| meta.blocks() * 512);
+            let bytes = own + directory_bytes(&tree.path());
+            match remove_tree(&tree.path()) {
+                Ok(()) => freed += bytes,
+                Err(error) => tracing::warn!(%error, "an unpacked environment stays"),
+            }
+        }
+        freed
     }
 
     /// Removes what interrupted creations and deletions left. The caller holds [`Self::lock_names`],
@@ -127,7 +195,7 @@ impl Home {
             let Some(name) = name.to_str() else { continue };
             if name.starts_with(".new-") || name.starts_with(".removed-") {
                 // Two may sweep the same leftover: what one no longer finds, the other removed.
-                let _ = fs::remove_dir_all(entry.path());
+                let _ = remove_tree(&entry.path());
             }
         }
     }
@@ -137,6 +205,7 @@ impl Home {
 #[derive(Debug, Clone)]
 pub struct WorkspaceDir {
     path: PathBuf,
+    caller: Caller,
 }
 
 impl WorkspaceDir {
@@ -144,6 +213,16 @@ impl WorkspaceDir {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whose directory it is.
+    pub(crate) fn id(&self) -> Result<WorkspaceId> {
+        self.path.file_name().unwrap_or_default().to_string_lossy().parse()
+    }
+
+    /// Who is using it.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
     }
 
     pub(crate) fn record_file(&self) -> PathBuf {
@@ -154,12 +233,31 @@ impl WorkspaceDir {
         self.path.join("journal.db")
     }
 
+    /// The shells of the present run, or of the last one.
+    pub(crate) fn shells_file(&self) -> PathBuf {
+        self.path.join("shells.json")
+    }
+
     fn lock_file(&self) -> PathBuf {
         self.path.join("lock")
     }
 
     pub(crate) fn baseline_file(&self) -> PathBuf {
         self.path.join("baseline.erofs")
+    }
+
+    /// Stands there until all of the workspace is durable: before that a loss of power may have taken
+    /// anything, and nobody was told of the workspace.
+    pub(crate) fn unborn_file(&self) -> PathBuf {
+        self.path.join("unborn")
+    }
+
+    /// What belongs to a workspace besides its record, as far as it is files.
+    pub(crate) fn contents(&self) -> [PathBuf; 4] {
+        let journal = self.journal_file();
+        let mut log = journal.clone().into_os_string();
+        log.push("-wal");
+        [self.baseline_file(), self.storage(), journal, log.into()]
     }
 
     /// The engine's own storage; a file or a directory, as the engine likes.
@@ -236,10 +334,7 @@ impl WorkspaceDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(failed(error)),
         }
-        match fs::remove_dir_all(&trash) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
-            _ => Ok(()),
-        }
+        remove_tree(&trash).map_err(failed)
     }
 }
 
@@ -256,7 +351,9 @@ impl NewWorkspaceDir {
         fs::rename(&self.dir.path, &self.place.path).map_err(|error| {
             Error::io(format!("cannot create {}", self.place.path.display()), &error)
         })?;
-        sync_dir(self.place.path.parent().unwrap_or(Path::new("/")))?;
+        if !self.place.unborn_file().exists() {
+            sync_dir(self.place.path.parent().unwrap_or(Path::new("/")))?;
+        }
         Ok((self.place, self.lock))
     }
 }

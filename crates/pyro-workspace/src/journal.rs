@@ -1,72 +1,56 @@
-//! `journal.db`: every command that ran in a workspace, with its output.
+//! `journal.db`: everything that happened in a workspace, and every command with its output.
 //!
 //! One SQLite database per workspace (WAL), written by its supervisor from one thread and read by
-//! anybody. Of a command's output the first [`HEAD_BYTES`] and the last [`TAIL_BYTES`] are kept,
-//! and what lay between is counted; so a command that prints for days costs a bounded database and
-//! a bounded amount of memory.
+//! anybody. Output that is longer than a screen goes to files beside it (`spool.rs`), compressed and
+//! within [`JournalBounds`]; so a command that prints for days costs bounded disk and memory. What
+//! was dropped is counted, and said wherever it is missing.
 
+mod block;
+mod commands;
+mod events;
+mod logs;
+mod output;
 mod recorder;
+mod schema;
+mod spool;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::sync::{Arc, mpsc};
 
-use jiff::Timestamp;
-use pyro_contract::exec::{ExecOutcome, ExecRequest, JournalCommand, OutputChunk, Stream};
+use pyro_contract::exec::ExecRequest;
+use pyro_contract::journal::EventKind;
 use pyro_contract::{Error, ErrorCode, Result};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
-use tokio::sync::oneshot;
+use rusqlite::Connection;
+use tokio::sync::{oneshot, watch};
 
+use crate::caller::Caller;
+use commands::Begin;
+use schema::failed;
+use spool::Spool;
+
+pub(crate) use commands::{Ended, Wanted, command, commands};
+pub(crate) use events::{Which, append, events};
+pub(crate) use logs::logs;
+pub(crate) use output::{Page, Range, begun_character, chunks, page};
 pub(crate) use recorder::{Flush, Recorder};
+pub use spool::JournalBounds;
 
-/// Of each command's output, the beginning that is kept.
-pub(crate) const HEAD_BYTES: usize = 64 << 10;
-/// Of each command's output, the end that is kept.
-pub(crate) const TAIL_BYTES: usize = 192 << 10;
+#[cfg(fuzzing)]
+pub(crate) fn unpack_block(bytes: &[u8]) {
+    let _ = block::unpack(bytes, 0);
+}
 
-/// `PRAGMA user_version`; a newer database is refused, an older one migrated.
-const VERSION: i64 = 1;
-
-const SCHEMA: &str = "
-    CREATE TABLE commands (
-        sequence      INTEGER PRIMARY KEY AUTOINCREMENT,
-        argv          TEXT NOT NULL,
-        cwd           TEXT NOT NULL,
-        user          TEXT,
-        started_at    TEXT NOT NULL,
-        outcome       TEXT,
-        error         TEXT,
-        output_bytes  INTEGER NOT NULL DEFAULT 0,
-        omitted_bytes INTEGER NOT NULL DEFAULT 0
-    ) STRICT;
-    CREATE TABLE output (
-        sequence INTEGER NOT NULL REFERENCES commands(sequence),
-        position INTEGER NOT NULL,
-        stream   INTEGER NOT NULL,
-        bytes    BLOB NOT NULL,
-        PRIMARY KEY (sequence, position)
-    ) STRICT, WITHOUT ROWID;
-";
+/// How many commands come between two looks at whether there are too many rows.
+const TRIM_EVERY: u64 = 1000;
 
 /// What the writing thread is asked to do.
 enum Write {
     Begin { command: Box<Begin>, reply: oneshot::Sender<Result<u64>> },
-    Output { sequence: u64, flush: Flush },
-    End { sequence: u64, ended: Ended, reply: oneshot::Sender<Result<()>> },
-}
-
-struct Begin {
-    argv: String,
-    cwd: String,
-    user: Option<String>,
-}
-
-/// How a command ended, or why it did not run.
-pub(crate) enum Ended {
-    /// It ran.
-    Ran(ExecOutcome),
-    /// It did not, or was lost.
-    Lost(String),
+    Output { sequence: u64, flush: Flush, total: u64 },
+    End { sequence: u64, ended: Ended, total: u64, reply: oneshot::Sender<Result<()>> },
+    Event { kind: Box<EventKind>, client: Option<String>, reply: oneshot::Sender<Result<u64>> },
 }
 
 /// The writing side. Cloned freely; the thread ends with the last clone.
@@ -74,48 +58,79 @@ pub(crate) enum Ended {
 pub(crate) struct Journal {
     writes: mpsc::SyncSender<Write>,
     activity: PathBuf,
+    /// Rung after each write.
+    bell: Arc<watch::Sender<()>>,
 }
 
 impl Journal {
     /// Opens the journal for writing, and closes the books of commands that a dead supervisor left.
-    pub(crate) fn open(path: &Path, activity: PathBuf) -> Result<Self> {
-        let mut connection = connect(path, OpenFlags::default())?;
-        migrate(&mut connection, path)?;
-        connection
-            .execute(
-                "UPDATE commands SET error = ?1 WHERE outcome IS NULL AND error IS NULL",
-                params!["the machine ended while this command ran"],
-            )
-            .map_err(|error| failed(path, &error))?;
+    pub(crate) fn open(path: &Path, activity: PathBuf, bounds: JournalBounds) -> Result<Self> {
+        let connection = schema::open(path)?;
+        let wrap = |error: rusqlite::Error| failed(path, &error);
+        commands::close_left(&connection).map_err(wrap)?;
+        let spool = Spool::open(&connection, path, bounds).map_err(wrap)?;
         let (writes, requests) = mpsc::sync_channel(8);
-        let path = path.to_owned();
+        let bell = Arc::new(watch::Sender::new(()));
+        let mut writer =
+            Writer { connection, spool, path: path.to_owned(), bell: Arc::clone(&bell) };
         std::thread::Builder::new()
             .name("journal".into())
-            .spawn(move || write_all(&mut connection, &path, &requests))
+            .spawn(move || writer.run(&requests))
             .map_err(|error| Error::io("cannot start the journal's thread", &error))?;
-        Ok(Self { writes, activity })
+        Ok(Self { writes, activity, bell })
+    }
+
+    /// Tells of every change that is in the database.
+    pub(crate) fn listen(&self) -> watch::Receiver<()> {
+        self.bell.subscribe()
+    }
+
+    /// True if somebody listens.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.bell.receiver_count() > 0
     }
 
     /// Enters a command and gives it its number.
-    pub(crate) async fn begin(&self, request: &ExecRequest, cwd: &str) -> Result<u64> {
-        let argv = serde_json::to_string(&request.argv)
-            .map_err(|error| Error::new(ErrorCode::Internal, error.to_string()))?;
-        let command = Box::new(Begin { argv, cwd: cwd.to_owned(), user: request.user.clone() });
+    pub(crate) async fn begin(
+        &self,
+        request: &ExecRequest,
+        cwd: &str,
+        caller: &Caller,
+    ) -> Result<u64> {
+        let command = Box::new(Begin {
+            argv: request.command(),
+            cwd: cwd.to_owned(),
+            user: request.user.clone(),
+            detached: request.detach,
+            client: caller.name().map(str::to_owned),
+        });
         let (reply, answer) = oneshot::channel();
         self.send(Write::Begin { command, reply }).await?;
         self.touch();
         answer.await.map_err(|_| gone())?
     }
 
-    /// Keeps a piece of output.
-    pub(crate) async fn output(&self, sequence: u64, flush: Flush) -> Result<()> {
-        self.send(Write::Output { sequence, flush }).await
+    /// Enters something that happened, and gives it its number; when this returns it is in the
+    /// database.
+    ///
+    /// Commands enter theirs by [`Self::begin`] and [`Self::end`].
+    pub(crate) async fn record(&self, kind: EventKind, caller: &Caller) -> Result<u64> {
+        let (reply, answer) = oneshot::channel();
+        let client = caller.name().map(str::to_owned);
+        self.send(Write::Event { kind: Box::new(kind), client, reply }).await?;
+        self.touch();
+        answer.await.map_err(|_| gone())?
     }
 
-    /// Closes a command's entry; when this returns it is in the database.
-    pub(crate) async fn end(&self, sequence: u64, ended: Ended) -> Result<()> {
+    /// Keeps a part of a command's output; `total` bytes came by now.
+    pub(crate) async fn output(&self, sequence: u64, flush: Flush, total: u64) -> Result<()> {
+        self.send(Write::Output { sequence, flush, total }).await
+    }
+
+    /// Closes the entry of a command that wrote `total` bytes; when this returns it is in the database.
+    pub(crate) async fn end(&self, sequence: u64, ended: Ended, total: u64) -> Result<()> {
         let (reply, answer) = oneshot::channel();
-        self.send(Write::End { sequence, ended, reply }).await?;
+        self.send(Write::End { sequence, ended, total, reply }).await?;
         self.touch();
         answer.await.map_err(|_| gone())?
     }
@@ -136,7 +151,7 @@ impl Journal {
     }
 
     /// Marks that something happened in the workspace just now.
-    fn touch(&self) {
+    pub(crate) fn touch(&self) {
         let now = rustix::fs::Timestamps {
             last_access: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW },
             last_modification: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW },
@@ -146,275 +161,80 @@ impl Journal {
     }
 }
 
-/// Reads the last `tail` commands (all if `None`), oldest first.
-pub(crate) fn read(path: &Path, tail: Option<u32>) -> Result<Vec<JournalCommand>> {
-    if !path.exists() {
-        return Ok(Vec::new());
-    }
-    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    let wrap = |error: rusqlite::Error| failed(path, &error);
-    let mut select = connection
-        .prepare(
-            "SELECT sequence, argv, cwd, user, started_at, outcome, error, output_bytes, omitted_bytes
-             FROM commands ORDER BY sequence DESC LIMIT ?1",
-        )
-        .map_err(wrap)?;
-    let mut output = connection
-        .prepare("SELECT stream, bytes FROM output WHERE sequence = ?1 ORDER BY position")
-        .map_err(wrap)?;
-    let mut rows = select.query(params![tail.map_or(-1, i64::from)]).map_err(wrap)?;
-    let mut commands = Vec::new();
-    while let Some(row) = rows.next().map_err(wrap)? {
-        let mut command = command_of(row).map_err(wrap)?;
-        let chunks = output
-            .query_map(params![command.sequence.cast_signed()], |row| {
-                Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))
-            })
-            .map_err(wrap)?;
-        let pieces = chunks.collect::<rusqlite::Result<Vec<_>>>().map_err(wrap)?;
-        command.output = join(pieces);
-        commands.push(command);
-    }
-    commands.reverse();
-    Ok(commands)
+/// The thread that writes.
+struct Writer {
+    connection: Connection,
+    spool: Spool,
+    path: PathBuf,
+    bell: Arc<watch::Sender<()>>,
 }
 
-/// Joins neighbours of one stream before decoding, so that a character split over two reads stays
-/// one character.
-fn join(pieces: Vec<(i64, Vec<u8>)>) -> Vec<OutputChunk> {
-    let mut joined: Vec<(i64, Vec<u8>)> = Vec::new();
-    for (stream, bytes) in pieces {
-        match joined.last_mut() {
-            Some((last, buffer)) if *last == stream => buffer.extend_from_slice(&bytes),
-            _ => joined.push((stream, bytes)),
+impl Writer {
+    fn run(&mut self, requests: &mpsc::Receiver<Write>) {
+        while let Ok(write) = requests.recv() {
+            self.carry_out(write);
+            self.bell.send_replace(());
         }
     }
-    joined
-        .into_iter()
-        .map(|(stream, bytes)| OutputChunk {
-            stream: if stream == 2 { Stream::Stderr } else { Stream::Stdout },
-            text: String::from_utf8_lossy(&bytes).into_owned(),
-        })
-        .collect()
-}
 
-fn command_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<JournalCommand> {
-    let outcome: Option<String> = row.get(5)?;
-    let argv: String = row.get(1)?;
-    let started_at: String = row.get(4)?;
-    Ok(JournalCommand {
-        sequence: row.get::<_, i64>(0)?.cast_unsigned(),
-        argv: serde_json::from_str(&argv).unwrap_or_default(),
-        cwd: row.get(2)?,
-        user: row.get(3)?,
-        started_at: started_at.parse().unwrap_or(Timestamp::UNIX_EPOCH),
-        outcome: outcome.and_then(|text| serde_json::from_str(&text).ok()),
-        error: row.get(6)?,
-        output: Vec::new(),
-        output_bytes: row.get::<_, i64>(7)?.cast_unsigned(),
-        omitted_bytes: row.get::<_, i64>(8)?.cast_unsigned(),
-    })
-}
-
-fn write_all(connection: &mut Connection, path: &Path, requests: &mpsc::Receiver<Write>) {
-    while let Ok(write) = requests.recv() {
+    fn carry_out(&mut self, write: Write) {
         match write {
             Write::Begin { command, reply } => {
-                let _ = reply.send(begin(connection, &command).map_err(|e| failed(path, &e)));
+                let begun = commands::begin(&mut self.connection, *command);
+                let trim = begun.as_ref().is_ok_and(|sequence| sequence % TRIM_EVERY == 0);
+                let _ = reply.send(begun.map_err(|error| failed(&self.path, &error)));
+                if trim && let Err(error) = self.trim() {
+                    tracing::warn!(%error, "the journal could not be trimmed");
+                }
             }
-            Write::Output { sequence, flush } => {
-                // Output that cannot be kept must not end the command; the entry stays shorter.
-                if let Err(error) = output(connection, sequence, &flush) {
+            Write::Event { kind, client, reply } => {
+                let entered = events::insert(&self.connection, &kind, client.as_deref());
+                let _ = reply.send(entered.map_err(|error| failed(&self.path, &error)));
+            }
+            Write::Output { sequence, flush, total } => {
+                // Output that cannot be kept must not end the command; its entry says at the end how
+                // much is missing.
+                if let Err(error) = self.keep(sequence, &flush, total) {
                     tracing::warn!(%error, sequence, "cannot keep output in the journal");
                 }
             }
-            Write::End { sequence, ended, reply } => {
-                let _ = reply.send(end(connection, sequence, &ended).map_err(|e| failed(path, &e)));
+            Write::End { sequence, ended, total, reply } => {
+                let done = commands::end(&mut self.connection, sequence, &ended, total);
+                self.spool.end(sequence);
+                let _ = reply.send(done.map_err(|error| failed(&self.path, &error)));
             }
         }
     }
-}
 
-fn begin(connection: &Connection, command: &Begin) -> rusqlite::Result<u64> {
-    connection.execute(
-        "INSERT INTO commands (argv, cwd, user, started_at) VALUES (?1, ?2, ?3, ?4)",
-        params![command.argv, command.cwd, command.user, Timestamp::now().to_string()],
-    )?;
-    Ok(connection.last_insert_rowid().cast_unsigned())
-}
-
-fn output(connection: &mut Connection, sequence: u64, flush: &Flush) -> rusqlite::Result<()> {
-    let sequence = sequence.cast_signed();
-    let transaction = connection.transaction()?;
-    transaction.execute(
-        "DELETE FROM output WHERE sequence = ?1 AND position >= ?2",
-        params![sequence, flush.first_position.cast_signed()],
-    )?;
-    for (index, (stream, bytes)) in (0u64..).zip(&flush.pieces) {
-        let position = (flush.first_position + index).cast_signed();
-        let number = if *stream == Stream::Stderr { 2 } else { 1 };
-        transaction.execute(
-            "INSERT INTO output (sequence, position, stream, bytes) VALUES (?1, ?2, ?3, ?4)",
-            params![sequence, position, number, &bytes[..]],
-        )?;
-    }
-    transaction.execute(
-        "UPDATE commands SET output_bytes = ?2, omitted_bytes = ?3 WHERE sequence = ?1",
-        params![sequence, flush.total.cast_signed(), flush.omitted.cast_signed()],
-    )?;
-    transaction.commit()
-}
-
-fn end(connection: &Connection, sequence: u64, ended: &Ended) -> rusqlite::Result<()> {
-    let (outcome, error) = match ended {
-        Ended::Ran(outcome) => (serde_json::to_string(outcome).ok(), None),
-        Ended::Lost(why) => (None, Some(why.as_str())),
-    };
-    connection
-        .execute(
-            "UPDATE commands SET outcome = ?2, error = ?3 WHERE sequence = ?1",
-            params![sequence.cast_signed(), outcome, error],
-        )
-        .map(drop)
-}
-
-fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
-    let connection =
-        Connection::open_with_flags(path, flags).map_err(|error| failed(path, &error))?;
-    connection.busy_timeout(Duration::from_secs(5)).map_err(|error| failed(path, &error))?;
-    Ok(connection)
-}
-
-fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
-    let wrap = |error: rusqlite::Error| failed(path, &error);
-    let mode: Option<String> = connection
-        .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
-        .optional()
-        .map_err(wrap)?;
-    tracing::debug!(?mode, "journal mode");
-    connection.pragma_update(None, "synchronous", "NORMAL").map_err(wrap)?;
-    let found: i64 =
-        connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(wrap)?;
-    match found {
-        0 => {
-            let transaction = connection.transaction().map_err(wrap)?;
-            transaction.execute_batch(SCHEMA).map_err(wrap)?;
-            transaction.pragma_update(None, "user_version", VERSION).map_err(wrap)?;
-            transaction.commit().map_err(wrap)
+    fn keep(&mut self, sequence: u64, flush: &Flush, total: u64) -> rusqlite::Result<()> {
+        let dropped = self.spool.keep(&mut self.connection, sequence, flush, total)?;
+        if dropped.bytes == 0 {
+            return Ok(());
         }
-        VERSION => Ok(()),
-        newer => Err(Error::new(
-            ErrorCode::Unsupported,
-            format!("{} was written by a newer pyro (version {newer})", path.display()),
-        )
-        .with_hint("use that newer pyro for this workspace")),
+        self.say_trimmed(dropped.bytes, dropped.commands, 0)
     }
-}
 
-fn failed(path: &Path, error: &rusqlite::Error) -> Error {
-    use rusqlite::ErrorCode as Sqlite;
-    let (code, hint) = match error.sqlite_error_code() {
-        Some(Sqlite::DiskFull) => (ErrorCode::NoSpace, "free some space where PYRO_HOME lies"),
-        Some(Sqlite::DatabaseCorrupt | Sqlite::NotADatabase) => (
-            ErrorCode::Damaged,
-            "move the journal away; the workspace itself is untouched and starts a new one",
-        ),
-        Some(Sqlite::DatabaseBusy | Sqlite::DatabaseLocked) => {
-            (ErrorCode::Busy, "another process holds the journal; try again")
+    /// Keeps the number of rows within bounds.
+    fn trim(&mut self) -> rusqlite::Result<()> {
+        let old = commands::too_old(&self.connection)?;
+        let mut bytes = 0;
+        for sequence in &old {
+            bytes += self.spool.drop_output(&mut self.connection, *sequence)?;
+            commands::forget(&self.connection, *sequence)?;
         }
-        _ => (ErrorCode::Io, "check the file's owner, mode and disk"),
-    };
-    Error::new(code, format!("cannot use the journal {}", path.display()))
-        .with_cause(error.to_string())
-        .with_hint(hint)
+        let events = events::trim(&self.connection)?;
+        if old.is_empty() && events == 0 {
+            return Ok(());
+        }
+        self.say_trimmed(bytes, old.len() as u64, events)
+    }
+
+    fn say_trimmed(&self, output_bytes: u64, commands: u64, events: u64) -> rusqlite::Result<()> {
+        let kind = EventKind::JournalTrimmed { output_bytes, commands, events };
+        events::insert(&self.connection, &kind, None).map(drop)
+    }
 }
 
 fn gone() -> Error {
     Error::new(ErrorCode::Internal, "the journal's thread has ended")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn outcome(sequence: u64) -> ExecOutcome {
-        ExecOutcome {
-            sequence,
-            exit_code: Some(0),
-            signal: None,
-            timed_out: false,
-            oom_killed: false,
-            duration_ms: 1,
-        }
-    }
-
-    #[tokio::test]
-    async fn commands_are_kept_in_order_with_their_output() {
-        let temp = tempfile::tempdir().unwrap();
-        let path = temp.path().join("journal.db");
-        let journal = Journal::open(&path, temp.path().join("activity")).unwrap();
-        for argv in [["echo", "a"], ["echo", "b"]] {
-            let sequence = journal.begin(&ExecRequest::new(argv), "/workspace").await.unwrap();
-            let mut recorder = Recorder::default();
-            // A character split over two reads.
-            recorder.push(Stream::Stdout, &"ü".as_bytes()[..1]);
-            recorder.push(Stream::Stdout, &"ü".as_bytes()[1..]);
-            recorder.push(Stream::Stderr, b"oops");
-            journal.output(sequence, recorder.flush().unwrap()).await.unwrap();
-            journal.end(sequence, Ended::Ran(outcome(sequence))).await.unwrap();
-        }
-        let commands = read(&path, None).unwrap();
-        assert_eq!(commands.iter().map(|c| c.sequence).collect::<Vec<_>>(), [1, 2]);
-        assert_eq!(commands[1].argv, ["echo", "b"]);
-        assert_eq!(commands[1].output[0].text, "ü");
-        assert_eq!(commands[1].output[1].stream, Stream::Stderr);
-        assert_eq!(read(&path, Some(1)).unwrap()[0].sequence, 2);
-    }
-
-    #[tokio::test]
-    async fn a_flood_keeps_its_head_and_its_tail() {
-        let temp = tempfile::tempdir().unwrap();
-        let path = temp.path().join("journal.db");
-        let journal = Journal::open(&path, temp.path().join("activity")).unwrap();
-        let sequence = journal.begin(&ExecRequest::new(["yes"]), "/workspace").await.unwrap();
-        let mut recorder = Recorder::default();
-        let mut total = 0u64;
-        for round in 0..2000u32 {
-            let piece = format!("{round:08}\n").repeat(100);
-            total += piece.len() as u64;
-            recorder.push(Stream::Stdout, piece.as_bytes());
-            if round % 50 == 0 {
-                journal.output(sequence, recorder.flush().unwrap()).await.unwrap();
-            }
-        }
-        journal.output(sequence, recorder.flush().unwrap()).await.unwrap();
-        journal.end(sequence, Ended::Ran(outcome(sequence))).await.unwrap();
-        let command = read(&path, None).unwrap().remove(0);
-        let kept: String = command.output.iter().map(|chunk| chunk.text.as_str()).collect();
-        assert!(kept.starts_with("00000000\n") && kept.ends_with("00001999\n"));
-        assert_eq!(command.output_bytes, total);
-        assert_eq!(command.omitted_bytes + kept.len() as u64, total);
-        assert!(kept.len() <= HEAD_BYTES + TAIL_BYTES, "{}", kept.len());
-    }
-
-    #[tokio::test]
-    async fn a_command_that_its_supervisor_did_not_outlive_is_closed() {
-        let temp = tempfile::tempdir().unwrap();
-        let path = temp.path().join("journal.db");
-        let journal = Journal::open(&path, temp.path().join("activity")).unwrap();
-        journal.begin(&ExecRequest::new(["sleep"]), "/workspace").await.unwrap();
-        drop(journal);
-        let _again = Journal::open(&path, temp.path().join("activity")).unwrap();
-        assert!(read(&path, None).unwrap()[0].error.is_some());
-    }
-
-    #[test]
-    fn damage_is_named_and_nothing_is_overwritten() {
-        let temp = tempfile::tempdir().unwrap();
-        let path = temp.path().join("journal.db");
-        std::fs::write(&path, vec![7u8; 9000]).unwrap();
-        let error = Journal::open(&path, temp.path().join("activity")).err().unwrap();
-        assert_eq!(error.code, ErrorCode::Damaged);
-        assert_eq!(std::fs::read(&path).unwrap(), vec![7u8; 9000]);
-    }
 }

@@ -12,13 +12,17 @@ use std::sync::Arc;
 pub use collect::Collected;
 
 use futures_util::future::BoxFuture;
+use pyro_contract::command::{self, LogsRequest};
 use pyro_contract::environment::EnvironmentRef;
 use pyro_contract::exec::Stream;
+use pyro_contract::journal::EventsRequest;
 use pyro_contract::operation::{
-    CATALOGUE, DoctorRequest, ExecInWorkspace, InspectRequest, LogsRequest, Nothing, OfEnvironment,
-    OfWorkspace, Operation, PruneRequest, RunRequest,
+    CATALOGUE, DoctorRequest, ExecInWorkspace, InspectRequest, Nothing, OfEnvironment, OfWorkspace,
+    Operation, PruneRequest, RunRequest,
 };
+use pyro_contract::shell;
 use pyro_contract::template::PrepareRequest;
+use pyro_contract::update::UpdateRequest;
 use pyro_contract::{Error, ErrorCode, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -79,6 +83,11 @@ impl Pyro {
         refuse_unknown_fields(known, &request)?;
         perform(self, request, call).await
     }
+}
+
+/// The operations that can be performed: all of the catalogue.
+pub fn operations() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|(name, _)| *name)
 }
 
 /// A misspelt field would otherwise be ignored without a word.
@@ -157,11 +166,58 @@ table! {
     "workspace_exec": |pyro, request: ExecInWorkspace, call|
         collect::exec(pyro, request, call).await?;
     "workspace_logs": |pyro, request: LogsRequest, _call|
-        pyro.logs(&request.workspace, request.tail).await?;
+        pyro.logs(&request).await?;
+    "workspace_output": |pyro, request: command::OutputRequest, _call| pyro.output(&request).await?;
+    "workspace_events": |pyro, request: EventsRequest, _call| pyro.events(&request).await?;
+    "workspace_summary": |pyro, request: OfWorkspace, call|
+        pyro.summary(&request.workspace, &call.watch).await?;
+    "workspace_update": |pyro, request: UpdateRequest, _call| pyro.update(&request).await?;
+    "workspace_command_list": |pyro, request: command::ListCommands, _call|
+        pyro.list_commands(&request).await?;
+    "workspace_command_wait": |pyro, request: command::WaitForCommand, _call|
+        pyro.wait_for_command(&request).await?;
+    "workspace_command_signal": |pyro, request: command::SignalCommand, _call|
+        pyro.signal_command(&request).await?;
     "workspace_diff": |pyro, request: pyro_contract::diff::DiffRequest, call|
         pyro.diff(&request, &call.watch).await?;
+    "workspace_apply": |pyro, request: pyro_contract::apply::ApplyRequest, call|
+        pyro.apply(&request, &call.watch).await?;
     "workspace_export": |pyro, request: pyro_contract::operation::ExportRequest, call|
         pyro.export(&request, &call.watch).await?;
+    "workspace_sync_push": |pyro, request: pyro_contract::sync::SyncPushRequest, call|
+        pyro.sync_push(&request, &call.watch).await?;
+    "workspace_sync_pull": |pyro, request: pyro_contract::sync::SyncPullRequest, call|
+        pyro.sync_pull(&request, &call.watch).await?;
+    "workspace_file_list": |pyro, request: pyro_contract::file::FileListRequest, _call|
+        pyro.list_files(&request).await?;
+    "workspace_file_stat": |pyro, request: pyro_contract::file::FileStatRequest, _call|
+        pyro.stat_file(&request).await?;
+    "workspace_file_read": |pyro, request: pyro_contract::file::FileReadRequest, _call|
+        pyro.read_file(&request).await?;
+    "workspace_file_write": |pyro, request: pyro_contract::file::FileWriteRequest, _call|
+        pyro.write_file(&request).await?;
+    "workspace_file_edit": |pyro, request: pyro_contract::file::FileEditRequest, _call|
+        pyro.edit_file(&request).await?;
+    "workspace_file_remove": |pyro, request: pyro_contract::file::FileRemoveRequest, _call|
+        pyro.remove_file(&request).await?;
+    "workspace_file_move": |pyro, request: pyro_contract::file::FileMoveRequest, _call|
+        pyro.move_file(&request).await?;
+    "workspace_patch_apply": |pyro, request: pyro_contract::patch::PatchApplyRequest, _call|
+        pyro.apply_patch(&request).await?;
+    "workspace_shell_open": |pyro, request: shell::OpenShell, _call|
+        pyro.open_shell(&request).await?;
+    "workspace_shell_list": |pyro, request: OfWorkspace, _call|
+        pyro.list_shells(&request.workspace).await?;
+    "workspace_shell_read": |pyro, request: shell::ReadShell, _call|
+        pyro.read_shell(&request).await?;
+    "workspace_shell_write": |pyro, request: shell::WriteShell, _call|
+        pyro.write_shell(&request).await?;
+    "workspace_shell_resize": |pyro, request: shell::ResizeShell, _call|
+        pyro.resize_shell(&request).await?;
+    "workspace_shell_signal": |pyro, request: shell::SignalShell, _call|
+        pyro.signal_shell(&request).await?;
+    "workspace_shell_close": |pyro, request: shell::OfShell, _call|
+        pyro.close_shell(&request).await?;
     "workspace_disk_list": |pyro, request: pyro_contract::disk::DiskListRequest, call|
         pyro.list_disk(&request, &call.watch).await?;
     "workspace_disk_read": |pyro, request: pyro_contract::disk::DiskReadRequest, _call|

@@ -4,19 +4,28 @@ mod birth;
 mod create;
 mod disk;
 mod environments;
+pub(crate) mod files;
+mod follow;
+mod journal;
 mod keeper;
+mod patch;
 mod prepare;
+mod shell;
+mod summary;
+mod update;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use pyro_contract::exec::{ExecRequest, JournalCommand};
+use pyro_contract::exec::ExecRequest;
+use pyro_contract::journal::ClientName;
 use pyro_contract::name::{WorkspaceId, WorkspaceRef};
 use pyro_contract::operation::InstalledProgram;
 use pyro_contract::workspace::{Deleted, WorkspaceState, WorkspaceStatus};
 use pyro_contract::{Error, ErrorCode, Result};
+use pyro_engine::container::directory_bytes;
 use pyro_environment::{Environment, Store};
 
 use crate::client::{self, ExecSession};
@@ -28,9 +37,10 @@ use crate::record::{Record, not_found, paused};
 use crate::review::Review;
 use crate::settings::Settings;
 use crate::watch::Watch;
-use crate::{journal, reconcile, setup};
+use crate::{reconcile, setup};
 
 pub use create::Ephemeral;
+pub use follow::{FollowFrom, Followed, Follower};
 
 /// An orderly stop takes at most this, and then the supervisor uses force.
 const STOP_PATIENCE: Duration = Duration::from_secs(75);
@@ -95,6 +105,13 @@ impl Pyro {
         let store = Arc::new(Store::open(home.root())?);
         let settings = settings.with_installed(&home);
         Ok(Self { home, store, settings: Arc::new(settings), supervisor })
+    }
+
+    /// The same, of somebody whom the journals shall know by this name.
+    #[must_use]
+    pub fn for_client(mut self, name: Option<ClientName>) -> Self {
+        self.home = self.home.for_client(name);
+        self
     }
 
     /// What holds where a request says nothing.
@@ -254,17 +271,7 @@ impl Pyro {
         request.validate()?;
         let (dir, record) = self.find(workspace).await?;
         ready(workspace, &record)?;
-        client::exec(&dir, request).await
-    }
-
-    /// The commands that ran in a workspace, oldest first; the last `tail` if given.
-    pub async fn logs(
-        &self,
-        workspace: &WorkspaceRef,
-        tail: Option<u32>,
-    ) -> Result<Vec<JournalCommand>> {
-        let (dir, _) = self.find(workspace).await?;
-        blocking(move || journal::read(&dir.journal_file(), tail)).await
+        client::exec(&dir, request, None).await
     }
 
     /// Holds a workspace still and opens what it wrote, for diffs and exports.
@@ -275,7 +282,7 @@ impl Pyro {
     }
 
     /// The workspace that a user means, with its record as it truly stands.
-    async fn find(&self, workspace: &WorkspaceRef) -> Result<(WorkspaceDir, Record)> {
+    pub(crate) async fn find(&self, workspace: &WorkspaceRef) -> Result<(WorkspaceDir, Record)> {
         let home = self.home.clone();
         let reference = workspace.clone();
         blocking(move || find(&home, &reference)).await
@@ -387,6 +394,7 @@ async fn status_of(dir: &WorkspaceDir, record: Record) -> WorkspaceStatus {
         environment_digest: record.environment_digest,
         engine: record.engine,
         shape: record.shape,
+        limits: record.limits,
         seed: record.seed,
         labels: record.labels,
         created_at: record.created_at,
@@ -403,16 +411,21 @@ fn last_activity(dir: &WorkspaceDir) -> Option<Timestamp> {
 /// What the files of a workspace take on the host; holes take nothing.
 fn disk_used(dir: &WorkspaceDir) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
-    let Ok(entries) = std::fs::read_dir(dir.path()) else { return 0 };
+    let entries = [dir.path().to_owned(), dir.path().join("output")].into_iter();
+    let entries = entries.filter_map(|directory| std::fs::read_dir(directory).ok()).flatten();
     entries
         .flatten()
-        .filter_map(|entry| entry.metadata().ok())
-        .map(|meta| meta.blocks() * 512)
+        .filter_map(|entry| {
+            let meta = entry.metadata().ok()?;
+            // The storage of an ordinary user's container.
+            let inside = if meta.is_dir() { directory_bytes(&entry.path()) } else { 0 };
+            Some(meta.blocks() * 512 + inside)
+        })
         .sum()
 }
 
 /// Whether something can run in the workspace now. Waking one that is held still belongs here.
-fn ready(workspace: &WorkspaceRef, record: &Record) -> Result<()> {
+pub(crate) fn ready(workspace: &WorkspaceRef, record: &Record) -> Result<()> {
     match record.state {
         WorkspaceState::Started => Ok(()),
         WorkspaceState::Paused => Err(paused(workspace.as_str())),

@@ -6,10 +6,13 @@
 use std::fs;
 use std::time::Duration;
 
+use pyro_contract::journal::EventKind;
 use pyro_contract::workspace::WorkspaceState;
 use pyro_contract::{Error, ErrorCode, Result};
 
+use crate::caller::Caller;
 use crate::home::WorkspaceDir;
+use crate::journal;
 use crate::lock::Lock;
 use crate::record::Record;
 
@@ -21,6 +24,12 @@ pub(crate) fn load(dir: &WorkspaceDir) -> Result<Option<Record>> {
     let record = match Record::load(dir) {
         Ok(record) => record,
         Err(error) if error.code == ErrorCode::NotFound => return Ok(None),
+        // The power was lost while it was being created.
+        Err(error) if error.code == ErrorCode::Damaged && dir.unborn_file().exists() => {
+            let Some(_lock) = dir.try_take()? else { return Err(error) };
+            dir.remove()?;
+            return Ok(None);
+        }
         Err(error) => return Err(error),
     };
     if is_at_rest(&record) {
@@ -62,6 +71,13 @@ pub(crate) fn settle(dir: &WorkspaceDir, _held: &Lock) -> Result<Option<Record>>
                 Error::new(ErrorCode::MachineFailed, "its supervisor ended unexpectedly")
                     .with_hint("its disk is kept: `pyro workspace start` starts it again"),
             );
+            if let Some(error) = record.error.clone() {
+                let kind = EventKind::Failed { error };
+                if let Err(error) = journal::append(&dir.journal_file(), &kind, &Caller::default())
+                {
+                    tracing::warn!(%error, "a failure could not be entered in the journal");
+                }
+            }
             match record.save(dir) {
                 // Whoever asks is told the truth; it is written down once there is space.
                 Err(error) if error.code == ErrorCode::NoSpace => {
@@ -104,6 +120,23 @@ mod tests {
         let settled = load(&dir).unwrap().unwrap();
         assert_eq!(settled.state, WorkspaceState::Failed);
         assert!(settled.error.unwrap().hint.unwrap().contains("workspace start"));
+    }
+
+    #[test]
+    fn what_a_loss_of_power_leaves_of_a_creation_is_removed_and_nothing_else_is() {
+        let temp = tempfile::tempdir().unwrap();
+        let home = Home::at(temp.path()).unwrap();
+        for (unborn, removed) in [(true, true), (false, false)] {
+            let (dir, lock) = workspace(&home, WorkspaceState::Creating);
+            fs::write(dir.record_file(), "").unwrap();
+            if !unborn {
+                fs::remove_file(dir.unborn_file()).unwrap();
+            }
+            assert!(load(&dir).is_err(), "somebody is at work there");
+            drop(lock);
+            assert_eq!(load(&dir).is_ok_and(|record| record.is_none()), removed);
+            assert_eq!(!dir.exists(), removed);
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use pyro_contract::environment::{Digest, EnvironmentRef};
+use pyro_contract::limits::WorkspaceLimits;
 use pyro_contract::name::{EnvVar, Name, WorkspaceId, WorkspaceName};
 use pyro_contract::workspace::{EngineKind, Isolation, SeedStatus, Shape, WorkspaceState};
 use pyro_contract::{Error, ErrorCode, Result};
@@ -33,6 +34,8 @@ pub(crate) struct Record {
     pub(crate) kernel_digest: Digest,
     pub(crate) engine: EngineKind,
     pub(crate) shape: Shape,
+    #[serde(default)]
+    pub(crate) limits: WorkspaceLimits,
     pub(crate) seed: SeedStatus,
     #[serde(default)]
     pub(crate) env: Vec<EnvVar>,
@@ -83,6 +86,7 @@ impl Record {
             kernel_digest,
             engine,
             shape: Shape::default(),
+            limits: WorkspaceLimits::default(),
             seed: SeedStatus {
                 source: pyro_contract::workspace::Seed::Empty,
                 commit: None,
@@ -139,32 +143,67 @@ impl Record {
         serde_json::from_value(value).map_err(|error| damaged(error.to_string()))
     }
 
-    /// Writes the record in one step that survives a power cut. On a full disk it takes the space
+    /// Writes the record in one step that survives a power cut. Of a workspace that is being created
+    /// nothing needs to survive one; once it is, this makes all of it durable. On a full disk it takes the space
     /// that was [reserved](reserve) for it, so that a workspace can always tell what became of it.
     pub(crate) fn save(&self, dir: &WorkspaceDir) -> Result<()> {
         let path = dir.record_file();
         let mut text = serde_json::to_vec_pretty(self)
             .map_err(|error| Error::new(ErrorCode::Internal, error.to_string()))?;
         text.push(b'\n');
-        let written = match replace(dir, &path, &text) {
+        let creating = self.state == WorkspaceState::Creating;
+        let born = !creating && dir.unborn_file().exists();
+        if born {
+            sync_contents(dir)?;
+        }
+        let replace = || replace(dir, &path, &text, !creating);
+        let written = match replace() {
             Err(error)
                 if error.kind() == io::ErrorKind::StorageFull
                     && fs::remove_file(dir.reserve_file()).is_ok() =>
             {
-                replace(dir, &path, &text)
+                replace()
             }
             written => written,
         };
         written.map_err(|error| Error::io(format!("cannot write {}", path.display()), &error))?;
-        sync_dir(dir.path())
+        if creating {
+            return Ok(());
+        }
+        if born {
+            let unborn = dir.unborn_file();
+            fs::remove_file(&unborn).map_err(|error| {
+                Error::io(format!("cannot remove {}", unborn.display()), &error)
+            })?;
+        }
+        sync_dir(dir.path())?;
+        match dir.path().parent().filter(|_| born) {
+            Some(parent) => sync_dir(parent),
+            None => Ok(()),
+        }
     }
 }
 
-fn replace(dir: &WorkspaceDir, path: &Path, text: &[u8]) -> io::Result<()> {
+/// Makes everything but the record durable.
+fn sync_contents(dir: &WorkspaceDir) -> Result<()> {
+    for path in dir.contents() {
+        let synced = match File::open(&path) {
+            Ok(file) => file.sync_data(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        };
+        synced.map_err(|error| Error::io(format!("cannot flush {}", path.display()), &error))?;
+    }
+    Ok(())
+}
+
+fn replace(dir: &WorkspaceDir, path: &Path, text: &[u8], durable: bool) -> io::Result<()> {
     let temporary = dir.path().join(".workspace.json.partial");
     let written = File::create(&temporary).and_then(|mut file| {
         file.write_all(text)?;
-        file.sync_all()?;
+        if durable {
+            file.sync_all()?;
+        }
         fs::rename(&temporary, path)
     });
     if written.is_err() {
@@ -229,6 +268,17 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let (dir, record) = workspace(&Home::at(temp.path()).unwrap());
         assert_eq!(Record::load(&dir).unwrap(), record);
+    }
+
+    #[test]
+    fn a_workspace_is_unborn_until_it_is_more_than_in_the_making() {
+        let temp = tempfile::tempdir().unwrap();
+        let (dir, mut record) = workspace(&Home::at(temp.path()).unwrap());
+        assert_eq!(record.state, WorkspaceState::Creating);
+        assert!(dir.unborn_file().exists());
+        record.state = WorkspaceState::Started;
+        record.save(&dir).unwrap();
+        assert!(!dir.unborn_file().exists());
     }
 
     #[test]

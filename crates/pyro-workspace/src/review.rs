@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pyro_contract::diff::Diff;
+use pyro_contract::name::WorkspaceId;
 use pyro_contract::operation::Exported;
 use pyro_contract::path::BytePath;
 use pyro_contract::progress::Progress;
@@ -72,6 +73,10 @@ impl Review {
         blocking(move || {
             let storage =
                 engines::of(record.engine, &settings.programs).open_storage(&dir.storage())?;
+            // While the machine runs, whoever holds it still has waited for the change to be made.
+            if storage.unfinished && matches!(still, Still::AtRest { .. }) {
+                return Err(unfinished(&record.id));
+            }
             let baseline: Arc<dyn Layer> = Arc::new(ErofsLayer::open(&dir.baseline_file())?);
             Ok(Self {
                 upper: storage.workspace,
@@ -124,6 +129,18 @@ impl Review {
     }
 
     /// The merged tree that holds `path`, and where in it that is.
+    pub(crate) fn tree(&self, path: &[u8]) -> Result<(OverlayLayer, Node)> {
+        self.locate(path).map(|(layer, node, _)| (layer, node))
+    }
+
+    /// What the workspace began with, and where in it an absolute path of the project is.
+    pub(crate) fn baseline_of(&self, path: &[u8]) -> Option<(Arc<dyn Layer>, Vec<u8>)> {
+        let inner = path.strip_prefix(b"/workspace")?;
+        let inner = if inner.is_empty() { inner } else { inner.strip_prefix(b"/")? };
+        Some((Arc::clone(&self.baseline), inner.to_vec()))
+    }
+
+    /// The merged tree that holds `path`, and where in it that is.
     fn locate(&self, path: &[u8]) -> Result<(OverlayLayer, Node, Vec<u8>)> {
         let shown = BytePath::new(path);
         let parts = components(path).ok_or_else(|| {
@@ -164,6 +181,12 @@ impl Review {
         let environment: Arc<dyn Layer> = Arc::new(ErofsLayer::open(&self.environment)?);
         Ok(vec![Arc::clone(&self.machine), environment])
     }
+}
+
+/// What is on the disk is neither what was before a change of files nor what was to be.
+pub(crate) fn unfinished(workspace: &WorkspaceId) -> Error {
+    Error::new(ErrorCode::WrongState, "the workspace ended in the middle of a change of its files")
+        .with_hint(format!("`pyro workspace start {workspace}` finishes the change"))
 }
 
 /// The names of a path; `None` if one of them is `..`.

@@ -103,7 +103,7 @@ fn pack_file(path: &str, writer: &mut ErofsWriter, watch: &Watch) -> Result<Seed
 }
 
 /// gzip (RFC 1952), zstd (RFC 8878), or `ustar` in the first header (POSIX and GNU tar).
-fn is_archive(magic: &[u8; 265]) -> bool {
+pub(crate) fn is_archive(magic: &[u8; 265]) -> bool {
     magic.starts_with(&[0x1f, 0x8b])
         || magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
         || &magic[257..262] == b"ustar"

@@ -15,6 +15,7 @@ use pyro_contract::{Error, ErrorCode, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::home::Home;
+use crate::journal::JournalBounds;
 use crate::setup;
 
 /// What holds where nobody says otherwise.
@@ -30,6 +31,9 @@ pub struct Settings {
     pub templates: Templates,
     /// Programs that are not to be looked for in PATH.
     pub programs: Programs,
+    /// How much output is kept.
+    #[serde(default)]
+    pub journal: JournalBounds,
 }
 
 /// Machines that start from a frozen one.

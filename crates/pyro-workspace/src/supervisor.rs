@@ -5,14 +5,25 @@
 //! something ends the run, write down how it ended. If it dies at any point the lock is free and
 //! the machine dead, and the next client settles the record (`reconcile.rs`).
 
+mod commands;
 mod exec;
+mod files;
+mod follow;
 mod hold;
+#[cfg(test)]
+mod hostile;
 mod lifeline;
 mod newborn;
 mod overdue;
 mod server;
+mod shell;
+mod sync;
+mod tree;
+mod update;
 mod vigil;
 pub mod warm;
+
+pub(crate) use shell::at_rest as shells_at_rest;
 
 use std::fs;
 use std::io::Write as _;
@@ -20,17 +31,19 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use pyro_contract::journal::{ClientName, EventKind, StopReason};
+use pyro_contract::limits::WorkspaceLimits;
 use pyro_contract::name::WorkspaceId;
-use pyro_contract::workspace::WorkspaceState;
+use pyro_contract::workspace::{Shape, WorkspaceState};
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_engine::{Exit, Image, Machine, MachineSpec};
 use tokio::sync::{RwLock, watch};
 
 use crate::agent::Agent;
+use crate::caller::Caller;
 use crate::engines;
 use crate::home::{Home, WorkspaceDir};
-use crate::journal::Journal;
+use crate::journal::{self, Journal};
 use crate::lock::Lock;
 use crate::protocol::{Birth, StopMode};
 use crate::record::{ProcessId, Record, Run};
@@ -62,6 +75,8 @@ pub struct Orders {
     pub boot: Boot,
     /// The settings of whoever started it.
     pub settings: Settings,
+    /// What he calls himself.
+    pub client: Option<ClientName>,
 }
 
 /// What a machine boots from.
@@ -91,7 +106,7 @@ pub struct Frozen {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Ending {
     /// Somebody asked.
-    Asked(StopMode),
+    Asked(StopMode, Caller),
     /// Its time is up.
     TimeToLive,
     /// The client of an ephemeral workspace is gone.
@@ -106,17 +121,37 @@ struct Shared {
     machine: Arc<dyn Machine>,
     journal: Journal,
     env: Vec<pyro_contract::name::EnvVar>,
+    shape: Shape,
+    limits: WorkspaceLimits,
+    /// The commands that run now.
+    commands: commands::Running,
     /// Who waits for a command.
     vigil: vigil::Vigil,
     ending: Endings,
+    /// When its time to live is up.
+    deadline: watch::Sender<Option<tokio::time::Instant>>,
+    updates: update::Asking,
     /// Who asks for the machine to be held still, or to go on.
     holds: hold::Asking,
     /// Held for reading by whoever reads the frozen disk; an orderly end waits for them.
     freezes: RwLock<()>,
     /// Held for reading by the session of each command, so that it can still say how that ended.
     sessions: RwLock<()>,
+    /// Held by whoever syncs: one after the other.
+    syncs: tokio::sync::Mutex<()>,
+    /// Terminals that outlive their clients.
+    shells: shell::Shells,
     /// Why the machine died, once it has.
     obituary: watch::Sender<Option<Error>>,
+}
+
+impl Shared {
+    /// Enters something that has happened in the journal. That it cannot be entered undoes nothing.
+    async fn note(&self, kind: EventKind, caller: &Caller) {
+        if let Err(error) = self.journal.record(kind, caller).await {
+            tracing::warn!(%error, "an event could not be entered in the journal");
+        }
+    }
 }
 
 /// Where the first reason to end is kept.
@@ -131,7 +166,8 @@ pub async fn supervise(orders: Orders) -> Result<()> {
 
 /// The same, for a workspace whose machine may be there already.
 async fn own(orders: Orders, warm: Option<Newborn>) -> Result<()> {
-    let Orders { home, id, lock, ephemeral, boot, settings } = orders;
+    let Orders { home, id, lock, ephemeral, boot, settings, client } = orders;
+    let home = home.for_client(client);
     let lock = Lock::inherited(lock)?;
     let dir = home.workspace(&id);
     let mut record = Record::load(&dir)?;
@@ -156,13 +192,23 @@ async fn own(orders: Orders, warm: Option<Newborn>) -> Result<()> {
             return Err(error);
         }
     };
+    shared.shells.forget_earlier(&shared).await;
+    if born {
+        let created = EventKind::Created {
+            environment: record.environment.to_string(),
+            engine: record.engine.to_string(),
+        };
+        shared.note(created, dir.caller()).await;
+    }
+    shared.note(EventKind::Started, dir.caller()).await;
     say(&Birth::Ready);
 
     let machine = Arc::clone(&shared.machine);
     let mut server = std::pin::pin!(server::serve(listener, Arc::clone(&shared)));
     let mut vigil = std::pin::pin!(vigil::keep(&shared));
     let mut holds = shared.holds.listen();
-    let mut ending = std::pin::pin!(wait_for_ending(&shared, machine.as_ref(), record.ttl_seconds));
+    let mut updates = shared.updates.listen();
+    let mut ending = std::pin::pin!(wait_for_ending(&shared, machine.as_ref()));
     let ending = loop {
         tokio::select! {
             ending = &mut ending => break ending,
@@ -170,12 +216,15 @@ async fn own(orders: Orders, warm: Option<Newborn>) -> Result<()> {
                 let workspace = hold::Workspace { dir: &dir, shared: &shared, machine: &*machine };
                 workspace.answer(asked, &mut record).await;
             }
+            Some(asked) = updates.recv() => {
+                update::answer(asked, &dir, &shared, &mut record).await;
+            }
             error = &mut server => return Err(error),
             () = &mut vigil => {}
         }
     };
     tracing::info!(?ending, "the run ends");
-    let discard = ephemeral || ending == Ending::Asked(StopMode::Discard);
+    let discard = ephemeral || matches!(ending, Ending::Asked(StopMode::Discard, _));
     let unwanted = lifeline.unwanted(&ending);
     finish(&dir, &mut record, &shared, machine.as_ref(), ending, discard || unwanted).await?;
     let _ = fs::remove_file(dir.socket_file());
@@ -217,7 +266,7 @@ async fn begin(
     });
     record.save(dir)?;
     crate::record::reserve(dir);
-    let journal = Journal::open(&dir.journal_file(), dir.activity_file())?;
+    let journal = Journal::open(&dir.journal_file(), dir.activity_file(), settings.journal)?;
     let listener = server::bind(dir)?;
     let runtime_dir = dir.runtime_dir();
     let _ = fs::remove_dir_all(&runtime_dir);
@@ -232,6 +281,7 @@ async fn begin(
         },
         storage: dir.storage(),
         runtime_dir,
+        cache_dir: home.derived(),
         vcpu_count: record.shape.vcpu_count,
         mem_mib: record.shape.mem_mib,
         run_as: machine_user(record.id.as_str()),
@@ -247,15 +297,13 @@ async fn begin(
     record.save(dir)?;
 
     let hostname = record.name.as_ref().map_or(record.id.as_str(), |name| name.as_str());
-    let greeting = newborn.adopt(&dir.baseline_file(), hostname, boot, home).await?;
+    let greeting =
+        newborn.adopt(&dir.baseline_file(), (hostname, record.limits), boot, home).await?;
     let Newborn { machine, agent, .. } = newborn;
 
     if let Some(run) = &mut record.run {
         run.kernel_release = Some(greeting.kernel_release);
-        run.stops_at = record.ttl_seconds.and_then(|seconds| {
-            let span = jiff::SignedDuration::from_secs(i64::try_from(seconds).ok()?);
-            Timestamp::now().checked_add(span).ok()
-        });
+        run.stops_at = crate::update::stops_at(record.ttl_seconds);
     }
     record.state = WorkspaceState::Started;
     record.error = None;
@@ -265,27 +313,42 @@ async fn begin(
         machine: Arc::from(machine),
         journal,
         env: record.env.clone(),
+        shape: record.shape,
+        limits: record.limits,
+        commands: commands::Running::default(),
         vigil: vigil::Vigil::default(),
         ending,
+        deadline: watch::Sender::new(update::deadline(record.ttl_seconds)),
+        updates: update::Asking::default(),
         holds: hold::Asking::default(),
         freezes: RwLock::new(()),
         sessions: RwLock::new(()),
+        syncs: tokio::sync::Mutex::new(()),
+        shells: shell::Shells::new(dir),
         obituary: watch::Sender::new(None),
     });
     Ok((shared, listener))
 }
 
 /// The time to live counts from the start, whether the machine is held still meanwhile or not.
-async fn wait_for_ending(
-    shared: &Shared,
-    machine: &dyn Machine,
-    ttl_seconds: Option<u64>,
-) -> Ending {
+async fn wait_for_ending(shared: &Shared, machine: &dyn Machine) -> Ending {
     let mut asked = shared.ending.subscribe();
     let time_to_live = async {
-        match ttl_seconds {
-            Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
-            None => std::future::pending().await,
+        let mut deadline = shared.deadline.subscribe();
+        loop {
+            let until = *deadline.borrow_and_update();
+            let up = async {
+                match until {
+                    Some(until) => tokio::time::sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = up => return,
+                changed = deadline.changed() => if changed.is_err() {
+                    return std::future::pending().await;
+                },
+            }
         }
     };
     tokio::select! {
@@ -309,6 +372,12 @@ async fn finish(
     let was_held = record.state == WorkspaceState::Paused;
     record.state = WorkspaceState::Stopped;
     record.error = None;
+    let (reason, caller) = match &ending {
+        Ending::Asked(_, caller) => (StopReason::Asked, caller.clone()),
+        Ending::TimeToLive => (StopReason::TimeToLive, Caller::default()),
+        Ending::Orphaned => (StopReason::Orphaned, Caller::default()),
+        Ending::Machine(_) => (StopReason::PoweredOff, Caller::default()),
+    };
     match ending {
         Ending::Machine(Exit::PoweredOff) => {}
         Ending::Machine(exit @ Exit::Died(_)) => {
@@ -317,15 +386,16 @@ async fn finish(
             record.state = WorkspaceState::Failed;
             record.error = Some(error);
         }
-        Ending::Asked(_) | Ending::Orphaned if discard => machine.kill(STOP_PATIENCE).await,
-        Ending::Asked(_) | Ending::Orphaned | Ending::TimeToLive => {
+        Ending::Asked(..) | Ending::Orphaned if discard => machine.kill(STOP_PATIENCE).await,
+        Ending::Asked(..) | Ending::Orphaned | Ending::TimeToLive => {
             if was_held && let Err(error) = machine.resume().await {
                 tracing::warn!(%error, "a machine held still does not go on");
             }
+            shared.shells.hang_up("the workspace was stopped").await;
             if let Err(error) = power_off(shared, machine).await {
                 record.error = Some(error);
             }
-            if ending == Ending::TimeToLive {
+            if reason == StopReason::TimeToLive {
                 record.error.get_or_insert_with(|| {
                     Error::new(ErrorCode::Timeout, "its time to live ran out").with_hint(format!(
                         "`pyro workspace start {}` gives it as much again",
@@ -335,10 +405,20 @@ async fn finish(
             }
         }
     }
+    let over = match record.state {
+        WorkspaceState::Failed => "the machine died",
+        _ => "the workspace was stopped",
+    };
+    shared.shells.settle(over).await;
     record.run = None;
     record.save(dir)?;
     // Every session now learns how its command ended, and passes that on.
     let _ = tokio::time::timeout(LAST_WORDS, shared.sessions.write()).await;
+    let kind = match (record.state, &record.error) {
+        (WorkspaceState::Failed, Some(error)) => EventKind::Failed { error: error.clone() },
+        (_, error) => EventKind::Stopped { reason, error: error.clone() },
+    };
+    shared.note(kind, &caller).await;
     Ok(())
 }
 
@@ -380,6 +460,12 @@ fn settle_failed_start(
             _ => (WorkspaceState::Failed, Some(error.clone())),
         };
         record.run = None;
+        if let Some(error) = &record.error {
+            let kind = EventKind::Failed { error: error.clone() };
+            if let Err(error) = journal::append(&dir.journal_file(), &kind, dir.caller()) {
+                tracing::warn!(%error, "the failed start could not be entered in the journal");
+            }
+        }
         record.save(dir)
     };
     if let Err(error) = settled {

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pyro_contract::environment::Digest;
+use pyro_contract::journal::ClientName;
 use pyro_contract::name::WorkspaceId;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -42,6 +43,8 @@ const LONGEST: usize = 4096;
 pub(crate) struct Gift {
     pub(crate) id: WorkspaceId,
     pub(crate) ephemeral: bool,
+    /// What whoever gives it calls himself.
+    pub(crate) client: Option<ClientName>,
     /// The workspace's lock.
     pub(crate) lock: OwnedFd,
     /// Its standard streams from now on.
@@ -54,6 +57,8 @@ pub(crate) struct Gift {
 struct Words {
     id: WorkspaceId,
     ephemeral: bool,
+    #[serde(default)]
+    client: Option<ClientName>,
 }
 
 impl Gift {
@@ -82,7 +87,8 @@ impl Gift {
             return Err(nonsense());
         }
         let [lock, input, output, log] = <[OwnedFd; 4]>::try_from(fds).map_err(|_| nonsense())?;
-        Ok(Self { id: words.id, ephemeral: words.ephemeral, lock, input, output, log })
+        let Words { id, ephemeral, client } = words;
+        Ok(Self { id, ephemeral, client, lock, input, output, log })
     }
 }
 
@@ -92,7 +98,8 @@ pub(crate) struct Reserved(UnixStream);
 
 impl Reserved {
     pub(crate) fn give(self, gift: &Gift) -> io::Result<()> {
-        let words = Words { id: gift.id.clone(), ephemeral: gift.ephemeral };
+        let words =
+            Words { id: gift.id.clone(), ephemeral: gift.ephemeral, client: gift.client.clone() };
         let text = serde_json::to_vec(&words)?;
         let fds = [&gift.lock, &gift.input, &gift.output, &gift.log].map(|fd| fd.as_fd());
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
@@ -173,6 +180,7 @@ mod tests {
         let gift = Gift {
             id: id.clone(),
             ephemeral: true,
+            client: ClientName::new("cli"),
             lock: file("lock"),
             input: file("input"),
             output: file("output"),

@@ -3,8 +3,10 @@
 //! Absolute times belong to one host at one moment; what is worth comparing are the ratios.
 
 mod engines;
+mod mcp;
 mod peers;
 mod report;
+mod sync;
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +31,7 @@ struct Rounds {
 }
 
 impl Rounds {
-    const USUAL: Self = Self { few: 3, some: 10, many: 200 };
+    const USUAL: Self = Self { few: 3, some: 10, many: 1000 };
     const QUICK: Self = Self { few: 1, some: 3, many: 20 };
 }
 

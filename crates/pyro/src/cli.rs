@@ -1,6 +1,13 @@
 //! The command line, as types.
 
+pub(crate) mod apply;
 pub(crate) mod disk;
+mod file;
+mod journal;
+mod limits;
+mod mcp;
+mod shell;
+mod sync;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -11,6 +18,13 @@ use pyro_contract::diff::MAX_PATCH_BYTES;
 use pyro_contract::environment::EnvironmentRef;
 use pyro_contract::name::{EnvVar, Label, WorkspaceId, WorkspaceName, WorkspaceRef};
 use pyro_contract::workspace::{EngineChoice, EngineKind, ShapeRequest};
+
+pub(crate) use file::{FileCommand, PatchCommand};
+pub(crate) use journal::{CommandCommand, EventsArgs, LogsArgs, OutputArgs, UpdateArgs};
+pub(crate) use limits::{CommandLimitArgs, WorkspaceLimitArgs};
+pub(crate) use mcp::{McpCommand, OfferArgs, ServeArgs};
+pub(crate) use shell::{InteractiveArgs, OfArgs, OpenArgs, ReadArgs, ShellCommand, WriteArgs};
+pub(crate) use sync::{PullArgs, PushArgs, SyncCommand};
 
 /// A computer of its own for a coding agent: a persistent, isolated Linux workspace.
 #[derive(Debug, Parser)]
@@ -79,6 +93,9 @@ the background too; it takes about 80 MiB of disk, and `pyro env prune --all` dr
     /// Workspaces: create, use, review, delete
     #[command(subcommand, visible_alias = "ws")]
     Workspace(Box<WorkspaceCommand>),
+    /// Let models use workspaces: serve MCP, and connect chat hosts
+    #[command(subcommand)]
+    Mcp(McpCommand),
     /// Programs that pyro works with and no package has: fetch them
     #[command(subcommand)]
     Setup(SetupCommand),
@@ -105,7 +122,9 @@ are measured where they are installed.")]
     #[command(after_help = "\
 Examples:
   pyro completions bash > /etc/bash_completion.d/pyro
-  pyro completions zsh > \"${fpath[1]}/_pyro\"")]
+  pyro completions zsh > \"${fpath[1]}/_pyro\"
+
+It completes commands, options, and the names of workspaces and environments.")]
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
@@ -237,11 +256,15 @@ While paused it takes no processor time, and nothing in it can be run or read. I
 Examples:
   pyro workspace exec demo -- make test
   pyro workspace exec demo --cwd src --env DEBUG=1 --timeout-seconds 60 -- python3 main.py
-  pyro workspace exec demo -- sh -c 'grep -r TODO . | wc -l'
+  pyro workspace exec demo -c 'grep -r TODO . | wc -l'
+  pyro workspace exec demo --memory-mib 512 --process-count 100 -- ./untrusted
+  pyro workspace exec demo --detach -- make test   # then: pyro workspace command list demo
   tar c data | pyro workspace exec demo -- tar x
+  pyro workspace exec -it demo -- bash
 
 The exit code is the command's; 124 if it ran out of time, 125 if pyro itself failed.
-Ctrl-C is passed on to the command; a second one ends it and all it started.")]
+Ctrl-C is passed on to the command; a second one ends it and all it started, and so does the end of
+this process, unless it is detached.")]
     Exec {
         /// Its id or name
         #[arg(value_parser = parse::<WorkspaceRef>)]
@@ -249,18 +272,52 @@ Ctrl-C is passed on to the command; a second one ends it and all it started.")]
         #[command(flatten)]
         exec: ExecArgs,
     },
+    /// Terminals in a workspace that outlive their clients: open, type, read, attach
+    #[command(subcommand)]
+    Shell(ShellCommand),
     /// Show the commands that ran in a workspace, with their output
-    #[command(
-        after_help = "Examples:\n  pyro workspace logs demo\n  pyro workspace logs demo --tail 1"
-    )]
-    Logs {
+    #[command(after_help = "\
+Examples:
+  pyro workspace logs demo
+  pyro workspace logs demo --tail 1
+  pyro workspace logs demo --since 10m --grep 'error|warning'
+  pyro workspace logs demo --sequence 7            # all of its output
+  pyro workspace logs demo --sequence 7 --follow   # until it ends
+  pyro workspace logs demo --follow                # until the workspace stops")]
+    Logs(LogsArgs),
+    /// Read a command's output from anywhere in it, or go on where an answer was cut off
+    #[command(after_help = "\
+Examples:
+  pyro workspace output demo --sequence 7
+  pyro workspace output demo --sequence 7 --position 1048576 --stream stderr
+  pyro --json workspace output demo --continuation AQcAAAAAAAAA…
+
+What the command wrote to stdout goes to stdout, and the rest to stderr.")]
+    Output(OutputArgs),
+    /// Show everything that happened in a workspace, and who asked for it
+    #[command(after_help = "\
+Examples:
+  pyro workspace events demo
+  pyro workspace events demo --since 1h
+  pyro --json workspace events demo --follow | jq .kind")]
+    Events(EventsArgs),
+    /// Sum up what was done in a workspace, for somebody who has to judge it
+    #[command(after_help = "Example:\n  pyro workspace summary demo")]
+    Summary {
         /// Its id or name
         #[arg(value_parser = parse::<WorkspaceRef>)]
         workspace: WorkspaceRef,
-        /// Only the last N commands
-        #[arg(long, value_name = "N")]
-        tail: Option<u32>,
     },
+    /// Change a workspace's name, labels or time to live
+    #[command(after_help = "\
+Examples:
+  pyro workspace update demo --name review --label team=core
+  pyro workspace update demo --clear-label team --ttl-seconds 3600
+  pyro workspace update demo --clear-ttl")]
+    Update(UpdateArgs),
+    /// Commands that run, or ran: list them, wait for them, signal them
+    #[command(subcommand)]
+    Command(CommandCommand),
     /// Show what changed in /workspace since it was seeded, as a patch that `git apply` takes
     #[command(after_help = "\
 Examples:
@@ -291,6 +348,18 @@ Examples:
         #[arg(long, value_name = "N", default_value_t = MAX_PATCH_BYTES)]
         max_patch_bytes: u64,
     },
+    /// Bring a tree of the host into a workspace, or one of a workspace to the host
+    #[command(subcommand)]
+    Sync(SyncCommand),
+    /// Bring what changed in /workspace back to the directory that it was seeded from
+    #[command(after_help = apply::EXAMPLES)]
+    Apply(apply::ApplyArgs),
+    /// Files of a workspace: list, look at, read, write, edit, remove, move
+    #[command(subcommand)]
+    File(FileCommand),
+    /// Patches: apply them to a workspace
+    #[command(subcommand)]
+    Patch(PatchCommand),
     /// Look into the disk of a stopped workspace, or take it whole
     #[command(subcommand)]
     Disk(disk::DiskCommand),
@@ -338,6 +407,8 @@ pub(crate) struct MachineArgs {
     pub(crate) seed_git: Option<String>,
     #[command(flatten)]
     pub(crate) kind: KindArgs,
+    #[command(flatten)]
+    pub(crate) limits: WorkspaceLimitArgs,
     /// A name to find it by
     #[arg(long, value_parser = parse::<WorkspaceName>)]
     pub(crate) name: Option<WorkspaceName>,
@@ -428,8 +499,16 @@ pub(crate) struct RunArgs {
     /// End the command and all it started after this long
     #[arg(long, value_name = "N")]
     pub(crate) timeout_seconds: Option<u64>,
+    #[command(flatten)]
+    pub(crate) interactive: InteractiveArgs,
+    /// With --json: the most bytes of output, both streams together [default: 1048576]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_output_bytes: Option<u32>,
+    /// Instead of CMD: a text for a login shell, run as `sh -lc TEXT`
+    #[arg(long, short = 'c', value_name = "TEXT", conflicts_with = "argv")]
+    pub(crate) shell: Option<String>,
     /// The command and its arguments
-    #[arg(last = true, required = true, value_name = "CMD")]
+    #[arg(last = true, required_unless_present = "shell", value_name = "CMD")]
     pub(crate) argv: Vec<String>,
 }
 
@@ -448,10 +527,23 @@ pub(crate) struct ExecArgs {
     #[arg(long, value_name = "N")]
     pub(crate) timeout_seconds: Option<u64>,
     /// Return at once and let it run; its output is in the logs
-    #[arg(long)]
+    #[arg(long, short, conflicts_with_all = ["interactive", "tty"])]
     pub(crate) detach: bool,
+    /// With --detach: print the bare number of the command
+    #[arg(long, requires = "detach", conflicts_with = "json")]
+    pub(crate) id_only: bool,
+    #[command(flatten)]
+    pub(crate) limits: CommandLimitArgs,
+    /// With --json: the most bytes of output, both streams together [default: 1048576]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_output_bytes: Option<u32>,
+    /// Instead of CMD: a text for a login shell, run as `sh -lc TEXT`
+    #[arg(long, short = 'c', value_name = "TEXT", conflicts_with = "argv")]
+    pub(crate) shell: Option<String>,
+    #[command(flatten)]
+    pub(crate) interactive: InteractiveArgs,
     /// The command and its arguments
-    #[arg(last = true, required = true, value_name = "CMD")]
+    #[arg(last = true, required_unless_present = "shell", value_name = "CMD")]
     pub(crate) argv: Vec<String>,
 }
 
@@ -487,6 +579,8 @@ pub(crate) struct SuperviseArgs {
     pub(crate) settings: String,
     #[arg(long)]
     pub(crate) ephemeral: bool,
+    #[arg(long)]
+    pub(crate) client: Option<String>,
 }
 
 /// Parses a value of the contract; what is wrong is said together with what to do.
@@ -501,7 +595,7 @@ fn parse<T: FromStr<Err = Error>>(text: &str) -> Result<T, String> {
 mod tests {
     use super::*;
     use clap::CommandFactory as _;
-    use pyro_contract::operation::CATALOGUE;
+    use pyro_contract::operation::{CATALOGUE, INTERACTIVE};
 
     #[test]
     fn the_definition_is_consistent() {
@@ -526,14 +620,34 @@ mod tests {
     }
 
     #[test]
+    fn interactive_commands_have_help_and_examples() {
+        for words in INTERACTIVE {
+            let command = Cli::command();
+            let found = words.iter().try_fold(&command, |at, word| at.find_subcommand(word));
+            let examples = found.and_then(clap::Command::get_after_help).unwrap().to_string();
+            assert!(examples.contains("pyro "), "{words:?}");
+        }
+    }
+
+    #[test]
     fn the_cli_has_no_operation_that_the_catalogue_lacks() {
         let known: Vec<String> = CATALOGUE.iter().map(|o| o.command.join(" ")).collect();
         let command = Cli::command();
         for top in command.get_subcommands().filter(|c| !c.is_hide_set()) {
             let leaves = leaves(top);
             // These are about the command line or this host, and need no other door.
-            let own = ["bench", "completions", "contract"];
-            for leaf in leaves.iter().filter(|leaf| !own.contains(&leaf.as_str())) {
+            let own = [
+                "bench",
+                "completions",
+                "contract",
+                "mcp serve",
+                "mcp install",
+                "mcp print-config",
+                "mcp check",
+            ];
+            let mut own: Vec<String> = own.map(str::to_owned).to_vec();
+            own.extend(INTERACTIVE.iter().map(|words| words.join(" ")));
+            for leaf in leaves.iter().filter(|leaf| !own.contains(leaf)) {
                 assert!(known.contains(leaf), "`pyro {leaf}` is not in the catalogue");
             }
         }

@@ -3,6 +3,7 @@
 mod bench;
 mod cli;
 mod commands;
+mod complete;
 #[cfg(test)]
 mod parity;
 mod reference;
@@ -24,6 +25,7 @@ const FAILED: u8 = 1;
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
+    complete::answer();
     let cli = Cli::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env(PYRO_LOG)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default_filter(&cli.command)));
@@ -39,7 +41,11 @@ fn main() -> ExitCode {
     let failed = match cli.command {
         Command::Run(_) => FAILED_AROUND_COMMAND,
         Command::Workspace(ref command)
-            if matches!(**command, cli::WorkspaceCommand::Exec { .. }) =>
+            if matches!(
+                **command,
+                cli::WorkspaceCommand::Exec { .. }
+                    | cli::WorkspaceCommand::Command(cli::CommandCommand::Wait { .. })
+            ) =>
         {
             FAILED_AROUND_COMMAND
         }

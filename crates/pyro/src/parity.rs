@@ -1,5 +1,9 @@
-//! The command line against the catalogue: every field of every request has an argument, with the
-//! same default.
+//! Every door against the catalogue: each operation, field, default, error code, entry of the
+//! documentation and example is in each of them. Most of it is about the command line, which alone
+//! is written by hand: every field of every request has an argument, with the same default.
+
+mod python;
+mod rest;
 
 use clap::{Arg, ArgAction, Command, CommandFactory as _};
 use pyro_contract::document::contract;
@@ -16,16 +20,105 @@ const OTHERWISE: &[(&str, &[&str])] = &[
     ("stdin", &[]),
     // An argument of the operating system holds any bytes.
     ("path_base64", &[]),
+    // So does stdin.
+    ("data_base64", &[]),
+    ("from_base64", &[]),
+    ("to_base64", &[]),
+    ("patch_base64", &["patch_file"]),
 ];
 
 /// Arguments about how a result is shown or where it goes, which other doors leave to the caller.
-const SHOWING: &[&str] = &["id_only", "stat", "name_only", "nul", "output", "content_only"];
+const SHOWING: &[&str] = &[
+    "id_only",
+    "stat",
+    "name_only",
+    "nul",
+    "output",
+    "attach",
+    "detach_keys",
+    "interactive",
+    "tty",
+    "content_only",
+    "follow",
+    WATCH,
+];
+
+/// An operation ends with its result; who wants to keep pushing repeats it.
+const WATCH: &str = "watch";
 
 /// What no door can offer with this operation, and why.
 const REFUSED: &[(&str, &str)] = &[
     // The workspace is deleted as soon as its one command ends.
     ("run", "detach"),
+    // The one command may take what its machine may.
+    ("run", "memory_mib"),
+    ("run", "cpu_percent"),
 ];
+
+/// A door, and what of the contract's document it lacks, one line each.
+type Door = (&'static str, fn(&Value) -> Vec<String>);
+
+/// All of them.
+const DOORS: &[Door] = &[
+    ("the command line", |document| lacking(document, &Cli::command())),
+    ("the examples of the command line", |document| {
+        rest::without_example(document, &Cli::command())
+    }),
+    ("the Python SDK", python::lacking),
+    ("the MCP server", rest::undecided),
+    ("the Rust SDK", rest::not_performed),
+    ("the reference", rest::not_in_the_reference),
+    ("the examples", rest::doors_without_example),
+];
+
+#[test]
+fn every_door_has_all_of_the_catalogue() {
+    let document = contract();
+    let lacking = |(door, lacks): &Door| {
+        lacks(&document).into_iter().map(|what| format!("{door}: {what}")).collect::<Vec<_>>()
+    };
+    let lacking: Vec<String> = DOORS.iter().flat_map(lacking).collect();
+    assert!(lacking.is_empty(), "`make reference` writes what is generated; {lacking:#?}");
+}
+
+#[test]
+fn what_only_the_catalogue_has_is_missed_in_every_door() {
+    let mut document = contract();
+    let mut fly = document["operations"][0].clone();
+    fly["name"] = "workspace_fly".into();
+    fly["command"] = serde_json::json!(["workspace", "fly"]);
+    fly["method"] = "fly_workspace".into();
+    document["operations"].as_array_mut().unwrap().push(fly);
+    document["types"]["ShapeRequest"]["properties"]["gpu_count"] =
+        serde_json::json!({"type": "integer", "default": 1});
+    document["types"]["DiffRequest"]["properties"]["max_patch_bytes"]["default"] = 7.into();
+    let code = serde_json::json!({"const": "crashed", "description": "It fell."});
+    document["types"]["ErrorCode"]["oneOf"].as_array_mut().unwrap().push(code);
+    let expected: &[(&str, &[&str])] = &[
+        ("the command line", &["workspace fly: the command", "workspace create: gpu_count"]),
+        ("the examples of the command line", &["workspace fly"]),
+        (
+            "the Python SDK",
+            &[
+                "Operations.fly_workspace",
+                "AsyncOperations.fly_workspace",
+                "Operations.create_workspace: gpu_count",
+                "Operations.diff_workspace: max_patch_bytes is 1048576, not 7",
+                "CrashedError",
+            ],
+        ),
+        ("the MCP server", &["workspace_fly"]),
+        ("the Rust SDK", &["workspace_fly"]),
+        ("the reference", &["workspace_fly", "workspace_create: gpu_count", "crashed"]),
+    ];
+    for (door, whats) in expected {
+        let (_, lacks) = DOORS.iter().find(|(name, _)| name == door).unwrap();
+        let found = lacks(&document);
+        for what in *whats {
+            assert!(found.iter().any(|one| one == what), "{door}: {what} in {found:#?}");
+        }
+    }
+}
 
 #[test]
 fn every_field_of_every_request_has_an_argument() {

@@ -16,7 +16,8 @@ const HEAD: &str = "\
      fails while it differs from them. Do not edit. -->
 
 Every operation has one name, one request, one result and the same errors in every door. The tool of
-the MCP server has the operation's name; the Python method and the command are given with it. What a
+the MCP server has the operation's name; the command and the methods of the Python SDK are given with
+it ([python.md](python.md)), and in Rust `Pyro::perform` takes the name ([rust.md](rust.md)). What a
 request or result refers to is under [Types](#types).
 
 JSON goes to stdout alone (`--json`), everything else to stderr. Where a path may hold bytes that are
@@ -71,6 +72,13 @@ fn write_operation(page: &mut String, operation: &Value, types: &Value) {
         if !lines.is_empty() {
             let _ = write!(page, "\n```sh\n{}\n```\n", lines.join("\n"));
         }
+    }
+    let _ = write!(page, "\nPython: `Pyro.{}`", text(&operation["method"]));
+    match operation["workspace_method"].as_str() {
+        Some(method) => {
+            let _ = writeln!(page, ", `Workspace.{method}`");
+        }
+        None => page.push('\n'),
     }
     let request = resolve(&operation["request"], types);
     if properties(request).is_empty() {

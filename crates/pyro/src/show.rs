@@ -1,12 +1,17 @@
 //! Results as a person reads them.
 
+mod journal;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pyro_contract::exec::{JournalCommand, Stream};
+use pyro_contract::diff::FileKind;
+use pyro_contract::file::{FileEntry, FileStat};
 use pyro_contract::operation::{Check, CheckStatus};
 use pyro_contract::workspace::{Seed, WorkspaceStatus};
+
+pub(crate) use journal::{FollowedLines, command_line, commands, ended, events, journal, summary};
 
 /// Columns as wide as their widest cell, two spaces apart; the last is not padded.
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
@@ -45,6 +50,71 @@ pub(crate) fn workspaces(list: &[WorkspaceStatus]) -> String {
         })
         .collect();
     table(&["ID", "NAME", "STATE", "ENVIRONMENT", "DISK", "ACTIVE"], &rows)
+}
+
+/// One line each: mode, size, time, path, and where a link leads.
+pub(crate) fn files(entries: &[FileEntry]) -> String {
+    let mut text = String::new();
+    for entry in entries {
+        let time = entry.modified_at.strftime("%Y-%m-%d %H:%M");
+        let size = match entry.kind {
+            FileKind::File => bytes(entry.size),
+            _ => "-".to_owned(),
+        };
+        let _ = write!(
+            text,
+            "{}{:<4} {size:>9}  {time}  {}",
+            letter(entry.kind),
+            entry.mode.to_string(),
+            entry.path
+        );
+        if let Some(target) = &entry.target {
+            let _ = write!(text, " -> {target}");
+        } else if entry.kind == FileKind::Directory {
+            text.push('/');
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// As in ls(1).
+pub(crate) fn letter(kind: FileKind) -> char {
+    match kind {
+        FileKind::File => '-',
+        FileKind::Directory => 'd',
+        FileKind::Symlink => 'l',
+        FileKind::CharDevice => 'c',
+        FileKind::BlockDevice => 'b',
+        FileKind::Fifo => 'p',
+        FileKind::Socket => 's',
+    }
+}
+
+pub(crate) fn file(stat: &FileStat) -> String {
+    let kind = match stat.kind {
+        FileKind::File => "file",
+        FileKind::Directory => "directory",
+        FileKind::Symlink => "symbolic link",
+        FileKind::CharDevice => "character device",
+        FileKind::BlockDevice => "block device",
+        FileKind::Fifo => "fifo",
+        FileKind::Socket => "socket",
+    };
+    let mut rows = vec![("path", stat.path.to_string()), ("type", kind.to_owned())];
+    if let Some(target) = &stat.target {
+        rows.push(("target", target.to_string()));
+    }
+    if stat.kind == FileKind::File {
+        rows.push(("size", stat.size.to_string()));
+    }
+    rows.push(("mode", stat.mode.to_string()));
+    rows.push(("owner", format!("{}:{}", stat.uid, stat.gid)));
+    rows.push(("modified", stat.modified_at.to_string()));
+    if let Some(sum) = &stat.sha256 {
+        rows.push(("sha256", sum.clone()));
+    }
+    rows.iter().map(|(name, value)| format!("{name:<9} {value}\n")).collect()
 }
 
 pub(crate) fn workspace(status: &WorkspaceStatus) -> String {
@@ -120,54 +190,8 @@ fn seed(status: &WorkspaceStatus) -> String {
     text
 }
 
-pub(crate) fn journal(commands: &[JournalCommand]) -> String {
-    let mut text = String::new();
-    for command in commands {
-        let ended = match (&command.outcome, &command.error) {
-            (Some(outcome), _) if outcome.timed_out => "timed out".into(),
-            (Some(outcome), _) if outcome.oom_killed => "out of memory".into(),
-            (Some(outcome), _) => match (outcome.exit_code, outcome.signal) {
-                (Some(code), _) => format!("exit {code}"),
-                (None, Some(signal)) => format!("signal {signal}"),
-                (None, None) => "ended".into(),
-            },
-            (None, Some(error)) => error.clone(),
-            (None, None) => "running".into(),
-        };
-        let duration = command
-            .outcome
-            .as_ref()
-            .map_or(String::new(), |o| format!(", {:.1} s", Seconds(o.duration_ms).as_f64()));
-        let _ = writeln!(
-            text,
-            "#{} {} {} [{ended}{duration}]",
-            command.sequence,
-            command.started_at.strftime("%F %T"),
-            shell_words(&command.argv)
-        );
-        for (index, chunk) in command.output.iter().enumerate() {
-            let mark = if chunk.stream == Stream::Stderr { "! " } else { "  " };
-            for line in chunk.text.lines() {
-                let _ = writeln!(text, "{mark}{}", harmless(line));
-            }
-            if index == 0 && command.omitted_bytes > 0 {
-                let _ = writeln!(text, "  … {} left out …", bytes(command.omitted_bytes));
-            }
-        }
-    }
-    text
-}
-
-struct Seconds(u64);
-
-impl Seconds {
-    fn as_f64(&self) -> f64 {
-        std::time::Duration::from_millis(self.0).as_secs_f64()
-    }
-}
-
 /// The words as a shell would take them.
-fn shell_words(words: &[String]) -> String {
+pub(crate) fn shell_words(words: &[String]) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
     let quoted = words.iter().map(|word| {
         if !word.is_empty() && word.chars().all(plain) {
@@ -213,7 +237,7 @@ pub(crate) fn bytes(count: u64) -> String {
 }
 
 /// `3 min ago`.
-fn ago(now: Timestamp, then: Timestamp) -> String {
+pub(crate) fn ago(now: Timestamp, then: Timestamp) -> String {
     let seconds = now.duration_since(then).as_secs().max(0);
     match seconds {
         0..60 => format!("{seconds} s ago"),

@@ -64,6 +64,15 @@ impl Ui {
         write_stdout(&text)
     }
 
+    /// One of many JSON documents on stdout, one a line.
+    #[allow(clippy::unused_self)] // beside the others
+    pub(crate) fn print_line(&self, value: &impl Serialize) -> Result<()> {
+        let mut text = serde_json::to_vec(value)
+            .map_err(|error| Error::new(ErrorCode::Internal, error.to_string()))?;
+        text.push(b'\n');
+        write_stdout(&text)
+    }
+
     /// Something worth knowing that is not the result.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use super::rootless;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
@@ -34,10 +35,13 @@ pub(super) const SPARE_PROCESSES: u64 = 128;
 const PERIOD_US: u64 = 100_000;
 
 /// How long holding a container still may take; one whose processes hang in the kernel cannot be.
-const FREEZE_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const FREEZE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Names of this engine's cgroups begin so.
 const PREFIX: &str = "pyro.";
+
+/// Where supervisors are in a delegated tree.
+const BESIDE: &str = "supervisors";
 
 pub(super) const KEEPER: &str = "keeper";
 pub(super) const MACHINE: &str = "machine";
@@ -65,6 +69,14 @@ pub(super) struct Layout {
     _own: Option<OwnedFd>,
     /// The v1 hierarchies of the controllers that are of use here, and this process's place in each.
     split: Vec<(&'static str, PathBuf)>,
+    /// It is that of an ordinary user, part of a larger one.
+    delegated: bool,
+}
+
+/// True if this process may make cgroups there and move itself into them.
+fn is_ours(cgroup: &Path) -> bool {
+    let may_write = |path: &Path| rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
+    may_write(cgroup) && may_write(&cgroup.join("cgroup.procs"))
 }
 
 impl Layout {
@@ -73,6 +85,10 @@ impl Layout {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let places = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let mut layout = Self::parse(&mounts, &places);
+        if !rustix::process::geteuid().is_root() {
+            layout.keep_delegated(&places);
+            return layout;
+        }
         if layout.unified.is_none()
             && let Ok(own) = mount_unified()
         {
@@ -80,6 +96,15 @@ impl Layout {
             layout._own = Some(own);
         }
         layout
+    }
+
+    /// Leaves what an ordinary user was given to divide: in v2 the cgroup that he is in, see
+    /// "Delegation" in the kernel's `Documentation/admin-guide/cgroup-v2.rst`.
+    fn keep_delegated(&mut self, places: &str) {
+        let place = places.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+        self.unified = self.unified.take().map(|top| top.join(place)).filter(|own| is_ours(own));
+        self.split.retain(|(_, own)| is_ours(own));
+        self.delegated = true;
     }
 
     /// What could not be limited on this host, in words.
@@ -91,13 +116,18 @@ impl Layout {
                 || unified.split_whitespace().any(|name| name == controller)
         };
         let missing = ["memory", "pids", "cpu"].into_iter().filter(|name| !has(name));
-        let mut found: Vec<String> = missing.map(unlimited).collect();
-        if self.unified.is_none() {
-            found.push(
-                "nothing can be paused or reviewed while it runs: there is no cgroup2".into(),
-            );
+        if self.delegated {
+            let missing: Vec<&str> = missing.map(subject).collect();
+            return match missing.as_slice() {
+                [] => Vec::new(),
+                missing => vec![format!(
+                    "not limited for want of delegated cgroups: {}; `systemd-run --user --scope \
+                     --property Delegate=yes pyro …` has some",
+                    missing.join(", ")
+                )],
+            };
         }
-        found
+        missing.map(|controller| unlimited(controller, self.delegated)).collect()
     }
 
     fn parse(mounts: &str, places: &str) -> Self {
@@ -141,14 +171,22 @@ fn place<'a>(places: &'a str, controller: &str) -> &'a str {
     line.unwrap_or("/")
 }
 
-/// What it means that a controller is not to be had.
-fn unlimited(controller: &str) -> String {
-    let what = match controller {
+/// What a controller limits.
+fn subject(controller: &str) -> &'static str {
+    match controller {
         "memory" => "memory",
         "pids" => "the number of processes",
         _ => "processor time",
-    };
-    format!("{what} is not limited: this host has no {controller} controller to use")
+    }
+}
+
+/// What it means that a controller is not to be had.
+fn unlimited(controller: &str, delegated: bool) -> String {
+    let what = subject(controller);
+    match delegated {
+        true => format!("{what} is not limited: no {controller} controller was delegated to you"),
+        false => format!("{what} is not limited: this host has no {controller} controller to use"),
+    }
 }
 
 fn mount_unified() -> io::Result<OwnedFd> {
@@ -182,7 +220,7 @@ pub(super) struct Leftover {
 impl Cgroups {
     /// Makes them and sets the limits. `owner` gets the container's part of the v2 tree, to divide
     /// it further.
-    pub(super) fn create(limits: Limits, owner: u32) -> Self {
+    pub(super) fn create(limits: Limits, owner: Option<u32>) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let layout = Layout::find();
         layout.sweep();
@@ -193,7 +231,7 @@ impl Cgroups {
         cgroups
     }
 
-    fn make(&mut self, limits: Limits, owner: u32) {
+    fn make(&mut self, limits: Limits, owner: Option<u32>) {
         let processes = limits.processes().to_string();
         let memory = (u64::from(limits.mem_mib) << 20).to_string();
         let quota = u64::from(limits.vcpu_count) * PERIOD_US;
@@ -223,6 +261,9 @@ impl Cgroups {
             let own = top.join(&self.name);
             match fs::create_dir(&own) {
                 Ok(()) => {
+                    if self.layout.delegated {
+                        leave(top);
+                    }
                     // One at a time: one that is missing must not take the others along.
                     for controller in ["memory", "pids", "cpu"] {
                         let enable = format!("+{controller}");
@@ -248,7 +289,9 @@ impl Cgroups {
                     let machine = own.join(MACHINE);
                     let made =
                         fs::create_dir(own.join(KEEPER)).and_then(|()| fs::create_dir(&machine));
-                    if made.is_ok() {
+                    if made.is_ok()
+                        && let Some(owner) = owner
+                    {
                         delegate(&machine, owner);
                     }
                 }
@@ -257,7 +300,8 @@ impl Cgroups {
                 }
             }
         }
-        self.notes.extend(missing.iter().map(|controller| unlimited(controller)));
+        self.notes
+            .extend(missing.iter().map(|controller| unlimited(controller, self.layout.delegated)));
         self.notes.extend(refused);
     }
 
@@ -290,7 +334,11 @@ impl Cgroups {
     /// Files that move whoever writes `0` to them out again.
     pub(super) fn exits(&self) -> io::Result<Vec<OwnedFd>> {
         let split = self.layout.split.iter().map(|(_, parent)| parent.clone());
-        procs(split.chain(self.layout.unified.clone()))
+        let unified = self.layout.unified.clone().map(|top| match self.layout.delegated {
+            true => beside(&top),
+            false => top,
+        });
+        procs(split.chain(unified))
     }
 
     /// What has to be removed, should this process not come to it.
@@ -355,7 +403,12 @@ impl Cgroups {
     /// Removes them, if nothing lives in them any more.
     pub(super) fn remove(&self) {
         for top in self.layout.tops() {
-            remove(&top.join(&self.name));
+            let own = top.join(&self.name);
+            remove(&own);
+            // What the container made in there is not an ordinary user's to remove.
+            if self.layout.delegated && own.exists() {
+                let _ = rootless::with_all_ids(|| remove(&own));
+            }
         }
     }
 }
@@ -378,7 +431,7 @@ impl Layout {
             for directory in subdirectories(&top) {
                 let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 let owner = name.strip_prefix(PREFIX).and_then(|name| name.split('.').next());
-                if owner.is_some_and(|pid| !is_alive(pid)) {
+                if owner.is_some_and(|pid| pid != BESIDE && !is_alive(pid)) {
                     remove(&directory);
                 }
             }
@@ -412,6 +465,18 @@ fn subdirectories(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     directories.map(|entry| entry.path()).collect()
+}
+
+/// Takes this process out of a cgroup that is to be divided, which must have no processes of its
+/// own for that.
+fn leave(top: &Path) {
+    let beside = beside(top);
+    let _ = fs::create_dir(&beside);
+    let _ = fs::write(beside.join("cgroup.procs"), "0");
+}
+
+fn beside(top: &Path) -> PathBuf {
+    top.join(format!("{PREFIX}{BESIDE}"))
 }
 
 /// Gives the container's root what it needs to divide its cgroup: see "Delegation" in the kernel's

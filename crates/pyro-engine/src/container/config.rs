@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::{ids, seccomp, stage};
+use super::{filter, seccomp, stage};
 
 /// Where PID 1's program is in the container: in memory, read-only, and of no user in there, so
 /// that nobody can write to it (CVE-2019-5736).
@@ -55,13 +55,18 @@ const MASKED: &[&str] = &[
 const READ_ONLY: &[&str] =
     &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
+/// `tty`, which Debian and most others number so.
+const TTY_GROUP: u32 = 5;
+
 const NAMESPACES: [&str; 7] = ["user", "pid", "mount", "network", "ipc", "uts", "cgroup"];
 
 /// What differs from one container to the next.
 #[derive(Debug)]
 pub(super) struct Container {
-    /// The first of its user ids as the runtime sees them.
-    pub(super) ids_from: u32,
+    /// Its filter of system calls, if that was compiled before.
+    pub(super) filter: Option<Vec<u8>>,
+    /// Its user ids as the runtime sees them: the first, and how many.
+    pub(super) ids: (u32, u32),
     /// Its cgroup in v2.
     pub(super) cgroup: Option<String>,
     /// Bounds what it may put into memory as files.
@@ -79,7 +84,8 @@ pub(super) fn document(container: &Container) -> Value {
     if container.oom_events {
         argv.push("oom".to_owned());
     }
-    let map = json!([{"containerID": 0, "hostID": container.ids_from, "size": ids::COUNT}]);
+    let (first, count) = container.ids;
+    let map = json!([{"containerID": 0, "hostID": first, "size": count}]);
     let mut linux = json!({
         "namespaces": NAMESPACES.map(|kind| json!({"type": kind})),
         "uidMappings": map,
@@ -92,8 +98,13 @@ pub(super) fn document(container: &Container) -> Value {
     if let Some(cgroup) = &container.cgroup {
         linux["cgroupsPath"] = json!(cgroup);
     }
+    let mut annotations = json!({});
+    if let Some(filter) = &container.filter {
+        annotations["run.oci.seccomp_bpf_data"] = json!(filter::encoded(filter));
+    }
     json!({
         "ociVersion": "1.0.2",
+        "annotations": annotations,
         "hostname": "pyro",
         "root": {"path": "rootfs", "readonly": false},
         "process": {
@@ -110,25 +121,24 @@ pub(super) fn document(container: &Container) -> Value {
                 "permitted": capabilities,
             },
         },
-        "mounts": mounts(container.mem_mib),
+        "mounts": mounts(container.mem_mib, count),
         "linux": linux,
     })
 }
 
 /// No mount is of the host, but for the agent's program.
-fn mounts(mem_mib: u32) -> Value {
+fn mounts(mem_mib: u32, ids: u32) -> Value {
     let mount = |kind: &str, path: &str, options: &[&str]| json!({"type": kind, "source": kind, "destination": path, "options": options});
     // Together less than the whole, so that files in memory leave room for processes.
     let (half, tenth) = (format!("size={}m", mem_mib / 2), format!("size={}m", mem_mib / 10));
+    // The group of terminals, where there is more than one.
+    let mut terminals = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
+    terminals.extend((ids > TTY_GROUP).then_some("gid=5"));
     json!([
         mount("proc", "/proc", &["nosuid", "noexec", "nodev"]),
         mount("sysfs", "/sys", &["nosuid", "noexec", "nodev", "ro"]),
         mount("tmpfs", "/dev", &["nosuid", "noexec", "mode=755", "size=1m"]),
-        mount(
-            "devpts",
-            "/dev/pts",
-            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
-        ),
+        mount("devpts", "/dev/pts", &terminals),
         mount("mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"]),
         mount("tmpfs", "/dev/shm", &["nosuid", "nodev", "mode=1777", &half]),
         mount("tmpfs", "/run", &["nosuid", "nodev", "mode=755", &tenth]),
@@ -147,7 +157,8 @@ mod tests {
 
     fn sample() -> Value {
         document(&Container {
-            ids_from: 0x1000_0000,
+            filter: None,
+            ids: (0x1000_0000, 65_536),
             cgroup: Some("/pyro.1.0/machine".into()),
             mem_mib: 256,
             processes: 100,

@@ -16,8 +16,10 @@ use std::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use super::cgroup::Birthplaces;
+use super::rootless::mapping::Mapping;
+use super::rootless::stack;
 use super::runtime::FIRST_FD;
-use super::stage::{PID_FILE, Stage};
+use super::stage::{FILTER, PID_FILE, Stage};
 
 /// What the keeper will do.
 pub(super) struct Script {
@@ -42,6 +44,17 @@ pub(super) struct Script {
     pub(super) waits: bool,
     /// The container's cgroups: parent and name.
     pub(super) leftovers: Vec<(OwnedFd, CString)>,
+    /// Whether the owner wants the filter that the runtime compiled.
+    pub(super) wants_filter: bool,
+    /// What is different for an ordinary user.
+    pub(super) rootless: Option<Gate>,
+}
+
+/// Where an ordinary user's keeper waits for its ids.
+pub(super) struct Gate {
+    pub(super) mapping: Mapping,
+    pub(super) shut: OwnedFd,
+    pub(super) opener: OwnedFd,
 }
 
 /// As in virtual machines: enough for builds and browsers, see `pyro-guest/src/boot.rs`.
@@ -53,6 +66,10 @@ const AGENT_NICE: libc::c_int = -20;
 /// How the keeper ends when the container did.
 pub(super) const ENDED_WELL: i32 = 0;
 pub(super) const ENDED_BADLY: i32 = 1;
+
+/// What a descriptor is that the keeper sends.
+pub(super) const TAG_INIT: u8 = 0;
+pub(super) const TAG_FILTER: u8 = 1;
 
 /// Which step of the start failed; the keeper's exit code is this plus the error number's low bits
 /// in its message on the console.
@@ -71,15 +88,54 @@ pub(super) fn start(script: &Script) -> io::Result<u32> {
         let (mut all, mut before) = (zeroed(), zeroed());
         libc::sigfillset(&raw mut all);
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
-        let namespaces =
+        let mut namespaces =
             libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+        if script.rootless.is_some() {
+            // Who owns no network and no cgroups may mount neither `/sys` nor their hierarchy.
+            namespaces |= libc::CLONE_NEWUSER | libc::CLONE_NEWNET | libc::CLONE_NEWCGROUP;
+        }
         let birthplace = script.birthplaces.as_ref().map(|places| places.keeper.as_raw_fd());
         let pid = fork(namespaces, birthplace);
         if matches!(pid, Ok(0)) {
             script.perform(&argv, &keep);
         }
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
-        pid.map(|pid| pid as u32)
+        let pid = pid? as u32;
+        if let Some(gate) = &script.rootless
+            && let Err(error) = gate.open(pid)
+        {
+            libc::kill(pid as libc::pid_t, libc::SIGKILL);
+            libc::waitpid(pid as libc::pid_t, std::ptr::null_mut(), 0);
+            return Err(error);
+        }
+        Ok(pid)
+    }
+}
+
+impl Gate {
+    /// For a keeper that will have the ids of `mapping`.
+    pub(super) fn new(mapping: Mapping) -> io::Result<Self> {
+        let (shut, opener) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        Ok(Self { mapping, shut, opener })
+    }
+
+    fn open(&self, pid: u32) -> io::Result<()> {
+        self.mapping.apply(pid)?;
+        write(self.opener.as_raw_fd(), b"0")
+    }
+
+    /// In the keeper: waits until it has its ids.
+    fn pass(&self) -> io::Result<()> {
+        let mut byte = [0_u8; 1];
+        // SAFETY: the buffer lives through its call and is as long as it is said to be. Dropping
+        // groups is refused where nobody may drop any.
+        unsafe {
+            if libc::read(self.shut.as_raw_fd(), byte.as_mut_ptr().cast(), 1) != 1 {
+                return Err(io::Error::from_raw_os_error(libc::EPIPE));
+            }
+            libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>());
+        }
+        Ok(())
     }
 }
 
@@ -93,6 +149,7 @@ impl Script {
             kept.extend([places.keeper.as_raw_fd(), places.machine.as_raw_fd()]);
         }
         kept.extend(self.leftovers.iter().map(|(parent, _)| parent.as_raw_fd()));
+        kept.extend(self.rootless.iter().map(|gate| gate.shut.as_raw_fd()));
         kept.extend(self.stage.descriptors());
         kept.sort_unstable();
         kept
@@ -129,10 +186,16 @@ impl Script {
                 check(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const files))?;
             }
             libc::prctl(libc::PR_SET_NAME, c"pyro-keeper".as_ptr());
-            // What this process has in memory is its owner's: nobody else may look at it.
-            check(libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0))?;
         }
         close_all_but(keep);
+        if let Some(gate) = &self.rootless {
+            gate.pass()?;
+            self.delegate(gate.mapping.inner().0);
+        }
+        // What this process has in memory is its owner's: nobody else may look at it. Not earlier,
+        // for the maps of a process that none may look at are root's to write.
+        // SAFETY: no memory is passed.
+        check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })?;
         // Its owner's standard streams are not its own.
         // SAFETY: a static string; the numbers are those of the standard streams.
         unsafe {
@@ -149,11 +212,35 @@ impl Script {
         for entrance in &self.entrances {
             write(entrance.as_raw_fd(), b"0")?;
         }
-        self.stage.enter()
+        self.stage.enter()?;
+        match self.rootless {
+            Some(_) => stack::mount_root(),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives the container's root its part of the v2 tree to divide, which its owner cannot do: those
+    /// ids are not his. See `cgroup.rs`; without it commands have no cgroups of their own.
+    fn delegate(&self, owner: u32) {
+        let Some(places) = &self.birthplaces else { return };
+        let machine = places.machine.as_raw_fd();
+        for file in [c".", c"cgroup.procs", c"cgroup.subtree_control", c"cgroup.threads"] {
+            // SAFETY: the string is static and ends in NUL.
+            unsafe { libc::fchownat(machine, file.as_ptr(), owner, owner, 0) };
+        }
     }
 
     /// Puts the project where the runtime will find it.
     fn take_project(&self) -> io::Result<()> {
+        if self.rootless.is_some() {
+            let mut byte = [0_u8; 1];
+            let control = self.control.as_raw_fd();
+            // SAFETY: the buffer lives through its call and is as long as it is said to be.
+            if unsafe { libc::read(control, byte.as_mut_ptr().cast(), 1) } != 1 {
+                return Err(io::Error::from_raw_os_error(libc::EPIPE));
+            }
+            return stack::mount_project(PROJECT);
+        }
         if !self.waits {
             return Ok(());
         }
@@ -237,6 +324,15 @@ impl Script {
         };
         let digits = text[..length].iter().take_while(|byte| byte.is_ascii_digit());
         let pid = digits.fold(0, |pid, byte| pid * 10 + i32::from(byte - b'0'));
+        if self.wants_filter {
+            // SAFETY: the path is static and ends in NUL.
+            let filter = unsafe { libc::open(FILTER.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+            if filter >= 0 {
+                // SAFETY: it was just opened, and is nobody else's.
+                let filter = unsafe { OwnedFd::from_raw_fd(filter) };
+                send_descriptor(self.control.as_raw_fd(), filter.as_raw_fd(), TAG_FILTER)?;
+            }
+        }
         // Commands that take all of the processor shall not keep the agent from ending them. What it
         // starts does not inherit this. A host that forbids it has a slower agent.
         // SAFETY: the parameters live through the call; the other call passes no memory.
@@ -251,7 +347,7 @@ impl Script {
         check(handle)?;
         // SAFETY: it was just opened, and is nobody else's.
         let handle = unsafe { OwnedFd::from_raw_fd(handle) };
-        send_descriptor(self.control.as_raw_fd(), handle.as_raw_fd())?;
+        send_descriptor(self.control.as_raw_fd(), handle.as_raw_fd(), TAG_INIT)?;
         Ok(Some(pid))
     }
 
@@ -344,7 +440,8 @@ unsafe fn fork(namespaces: libc::c_int, cgroup: Option<RawFd>) -> io::Result<lib
     if pid == -1 { Err(io::Error::last_os_error()) } else { Ok(pid as libc::pid_t) }
 }
 
-fn close_all_but(keep: &[RawFd]) {
+/// Closes what is above the standard streams and not among `keep`, which is in order.
+pub(super) fn close_all_but(keep: &[RawFd]) {
     let mut next = 3;
     for fd in keep.iter().map(|fd| *fd as libc::c_uint).chain([libc::c_uint::MAX]) {
         if fd > next {
@@ -356,8 +453,8 @@ fn close_all_but(keep: &[RawFd]) {
 }
 
 /// See cmsg(3), SCM_RIGHTS.
-fn send_descriptor(socket: RawFd, descriptor: RawFd) -> io::Result<()> {
-    let mut byte = [0_u8; 1];
+fn send_descriptor(socket: RawFd, descriptor: RawFd, tag: u8) -> io::Result<()> {
+    let mut byte = [tag];
     let mut control = [0_u64; 8];
     // SAFETY: header, vector, byte and control buffer are live and as long as they are said to be;
     // the buffer is aligned for a `cmsghdr` and has room for one with one descriptor.

@@ -7,40 +7,60 @@
 mod agent;
 mod cgroup;
 mod config;
+mod filter;
 mod ids;
 mod keeper;
 mod loop_device;
 mod machine;
 mod mounts;
+mod rootless;
 mod runtime;
 mod seccomp;
 mod stage;
+mod stillness;
 
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use pyro_contract::workspace::EngineKind;
 
+use crate::capture::{self, Captured, Scope, blocking};
 use crate::disk;
 use crate::{Capabilities, Engine, EngineError, Machine, MachineSpec, Probe, Result, Storage};
 use cgroup::Layout;
+pub use rootless::host::{Finding, Verdict};
 use runtime::Runtime;
+
+/// Why the memory of a container cannot be captured.
+const NO_MEMORY: &str = "what runs in a container is spread over the host's kernel, which cannot be copied \
+    as a machine's memory can";
+
+/// What is not captured: there is no copying of a directory in one piece while it is written to.
+const UNPACKED: &str = "captures of an ordinary user's containers";
 
 /// Why this host cannot run containers although a runtime is installed.
 struct Obstacle {
-    reason: &'static str,
-    fix: Option<&'static str>,
+    reason: String,
+    fix: Option<String>,
 }
 
 /// Only looks at files, so that it takes no time.
 fn obstacle() -> Option<Obstacle> {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let because = |reason, fix| Some(Obstacle { reason, fix });
-    if !rustix::process::geteuid().is_root() || !may_mount(&read("/proc/self/status")) {
+    let because = |reason: &str, fix: Option<&str>| {
+        Some(Obstacle { reason: reason.to_owned(), fix: fix.map(str::to_owned) })
+    };
+    if rootless::applies() {
+        let finding = rootless::host::obstacle()?;
+        return Some(Obstacle {
+            reason: format!("{}: {}; {}", finding.name, finding.found, finding.why),
+            fix: finding.fix,
+        });
+    }
+    if !may_mount(&read("/proc/self/status")) {
         return because(
-            "it mounts the images of environment, baseline and disk, which only root may do",
+            "it mounts the images of environment, baseline and disk, which this root may not do",
             None,
         );
     }
@@ -73,6 +93,35 @@ fn may_mount(status: &str) -> bool {
     let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let set = set.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
     set.is_some_and(|set| set & (1 << 21) != 0)
+}
+
+/// Looks at everything that an ordinary user's containers need; nothing for root. Takes some tens of
+/// milliseconds. `scratch` is a directory that can be written to.
+#[must_use]
+pub fn ordinary_user(scratch: &Path) -> Vec<Finding> {
+    if rootless::applies() { rootless::host::findings(scratch) } else { Vec::new() }
+}
+
+/// What a storage that is a directory takes on the host, in bytes; holes take nothing.
+#[must_use]
+pub fn directory_bytes(storage: &Path) -> u64 {
+    rootless::measure(storage)
+}
+
+/// True if `tree`, the name of something in a [`MachineSpec::cache_dir`], was made from the image in
+/// a directory of the name `image`.
+#[must_use]
+pub fn is_tree_of(tree: &OsStr, image: &OsStr) -> bool {
+    rootless::is_tree_of(tree, image)
+}
+
+/// Removes a storage, or a tree with one in it, also one with files that belong to several ids of an
+/// ordinary user. What is not there is no failure.
+///
+/// # Errors
+/// If something of it cannot be removed.
+pub fn remove_tree(path: &Path) -> std::io::Result<()> {
+    rootless::remove(path)
 }
 
 /// Makes containers.
@@ -117,9 +166,12 @@ impl Engine for ContainerEngine {
         };
         let found = runtime.program.display().to_string();
         if let Some(Obstacle { reason, fix }) = obstacle() {
-            return refuse(found, reason, fix);
+            return refuse(found, &reason, fix.as_deref());
         }
-        let shortcomings = Layout::find().shortcomings();
+        let mut shortcomings = Layout::find().shortcomings();
+        if rootless::applies() {
+            shortcomings.splice(0..0, rootless::host::shortcomings());
+        }
         Probe {
             isolation: Some(runtime.isolation()),
             found,
@@ -129,28 +181,62 @@ impl Engine for ContainerEngine {
     }
 
     fn capabilities(&self) -> Capabilities {
-        let waits = self.runtime().is_ok_and(|runtime| runtime.takes_mounts_while_running());
-        Capabilities { pause: true, templates: false, waits }
+        let rootless = rootless::applies();
+        let waits =
+            !rootless && self.runtime().is_ok_and(|runtime| runtime.takes_mounts_while_running());
+        Capabilities {
+            pause: true,
+            templates: false,
+            waits,
+            captures: (!rootless).then_some(Scope::Disk),
+            no_memory_because: Some(NO_MEMORY),
+        }
     }
 
     fn fingerprint(&self) -> Result<String> {
-        let program = self.runtime()?.program;
-        let meta = fs::metadata(&program)
-            .map_err(EngineError::io(format!("cannot see {}", program.display())))?;
-        let (length, time) = (meta.len(), (meta.mtime(), meta.mtime_nsec()));
-        Ok(format!("{} {length} {}.{:09}", program.display(), time.0, time.1))
+        let runtime = self.runtime()?;
+        runtime
+            .fingerprint()
+            .map_err(EngineError::io(format!("cannot see {}", runtime.program.display())))
     }
 
-    fn create_storage(&self, storage: &Path, disk_mib: u32) -> Result<()> {
-        disk::create(storage, disk_mib)
+    fn create_storage(&self, storage: &Path, disk_mib: u32, cache: &Path) -> Result<()> {
+        match rootless::applies() {
+            true => rootless::create(storage),
+            false => disk::create(storage, disk_mib, cache),
+        }
     }
 
     fn open_storage(&self, storage: &Path) -> Result<Storage> {
-        disk::open(storage)
+        match storage.is_dir() {
+            true => rootless::open(storage),
+            false => disk::open(storage),
+        }
     }
 
     async fn launch(&self, spec: &MachineSpec) -> Result<Box<dyn Machine>> {
         Ok(Box::new(machine::ContainerMachine::launch(self.runtime()?, spec).await?))
+    }
+
+    async fn capture(&self, storage: &Path, capture: &Path) -> Result<Captured> {
+        if storage.is_dir() {
+            return Err(EngineError::unsupported(EngineKind::Container, UNPACKED));
+        }
+        let (storage, capture) = (storage.to_owned(), capture.to_owned());
+        blocking(move || capture::at_rest(EngineKind::Container, &storage, &capture)).await
+    }
+
+    fn open_capture(&self, capture: &Path) -> Result<Storage> {
+        disk::open(&capture::disk_of(capture))
+    }
+
+    async fn recover_storage(&self, capture: &Path, storage: &Path) -> Result<()> {
+        let (capture, storage) = (capture.to_owned(), storage.to_owned());
+        blocking(move || capture::recover_storage(EngineKind::Container, &capture, &storage)).await
+    }
+
+    async fn recover(&self, _capture: &Path, _spec: &MachineSpec) -> Result<Box<dyn Machine>> {
+        Err(EngineError::NoMemory { engine: EngineKind::Container, reason: NO_MEMORY })
     }
 }
 

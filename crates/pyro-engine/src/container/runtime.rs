@@ -1,6 +1,9 @@
 //! The OCI runtime: which one, and how it is spoken to.
 
 use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use pyro_contract::workspace::Isolation;
@@ -56,6 +59,13 @@ impl Runtime {
             (false, false) => Dialect::Runc,
         };
         Some(Self { program: real, dialect })
+    }
+
+    /// Which program this is, and of which version.
+    pub(super) fn fingerprint(&self) -> io::Result<String> {
+        let meta = fs::metadata(&self.program)?;
+        let (length, time) = (meta.len(), (meta.mtime(), meta.mtime_nsec()));
+        Ok(format!("{} {length} {}.{:09}", self.program.display(), time.0, time.1))
     }
 
     pub(super) fn isolation(&self) -> Isolation {

@@ -10,13 +10,16 @@ use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
-use crate::root::{Root, SYSTEM, Seal};
+use super::rootless::stack;
+use crate::root::{Root, SYSTEM, Seal, c_string};
 
 /// Paths on the stage.
 pub(super) const BUNDLE: &str = "/bundle";
 pub(super) const ROOTFS: &str = "/bundle/rootfs";
 pub(super) const AGENT: &str = "/agent";
 pub(super) const RUNTIME_STATE: &str = "/state/oci";
+/// Where `crun` leaves the filter that it compiled, for the container of the name `pyro`.
+pub(super) const FILTER: &CStr = c"/state/oci/pyro/seccomp.bpf";
 pub(super) const PID_FILE: &CStr = c"/state/pid";
 
 /// Devices that runtimes bind into containers, where nobody can make devices.
@@ -59,6 +62,16 @@ impl Stage {
         self
     }
 
+    /// Shows an ordinary user's layers, which are directories, until they are stacked.
+    pub(super) fn with_layers(mut self, environment: &Path, storage: &Path) -> io::Result<Self> {
+        for path in [c"layers", stack::ENVIRONMENT, stack::STORAGE, stack::PROJECT] {
+            self.0.directory(inner(path));
+        }
+        self.0.bind_own(&c_string(environment)?, inner(stack::ENVIRONMENT));
+        self.0.bind_own(&c_string(storage)?, inner(stack::STORAGE));
+        Ok(self)
+    }
+
     /// Attaches a detached tree.
     pub(super) fn attach(mut self, tree: OwnedFd, path: &str) -> io::Result<Self> {
         self.0.attach(tree, path)?;
@@ -80,4 +93,10 @@ impl Stage {
     pub(super) fn enter(&self) -> io::Result<()> {
         self.0.enter()
     }
+}
+
+/// A path in the root that is still being made.
+fn inner(path: &'static CStr) -> &'static CStr {
+    CStr::from_bytes_with_nul(&path.to_bytes_with_nul()[usize::from(path.to_bytes()[0] == b'/')..])
+        .unwrap_or(path)
 }

@@ -97,7 +97,7 @@ struct Vm {
 /// `PUT /snapshot/create`
 #[derive(Debug, Serialize)]
 struct SnapshotCreate<'a> {
-    snapshot_type: &'static str,
+    snapshot_type: Snapshot,
     snapshot_path: &'a str,
     mem_file_path: &'a str,
 }
@@ -108,6 +108,17 @@ struct SnapshotLoad<'a> {
     snapshot_path: &'a str,
     mem_backend: MemBackend<'a>,
     resume_vm: bool,
+    track_dirty_pages: bool,
+}
+
+/// Which pages a snapshot has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(super) enum Snapshot {
+    /// Those that are not as they were when the machine began, or since the last snapshot of one that
+    /// was restored; in a sparse file.
+    Diff,
+    /// All of them.
+    Full,
 }
 
 #[derive(Debug, Serialize)]
@@ -191,12 +202,15 @@ impl Api {
         self.order("resume", Method::PATCH, "/vm", &Vm { state: "Resumed" }).await
     }
 
-    /// Writes a machine that is held still to two files: its devices, and those pages of its memory
-    /// that are not as they were when it began. For a machine that was booted that is all there is,
-    /// in a sparse file; `Full` would write every page that was never touched too.
-    pub(super) async fn create_snapshot(&self, state: &str, memory: &str) -> Result<()> {
-        let files =
-            SnapshotCreate { snapshot_type: "Diff", snapshot_path: state, mem_file_path: memory };
+    /// Writes a machine that is held still to two files: its devices, and its memory. Of a machine that
+    /// was booted `Full` would write every page that was never touched too.
+    pub(super) async fn create_snapshot(
+        &self,
+        snapshot_type: Snapshot,
+        state: &str,
+        memory: &str,
+    ) -> Result<()> {
+        let files = SnapshotCreate { snapshot_type, snapshot_path: state, mem_file_path: memory };
         self.put("snapshot", "/snapshot/create", &files).await
     }
 
@@ -206,6 +220,9 @@ impl Api {
             snapshot_path: state,
             mem_backend: MemBackend { backend_type: "File", backend_path: memory },
             resume_vm: false,
+            // What has changed is what the next snapshot writes. Writing to a page of a private map
+            // for the first time is noticed anyway.
+            track_dirty_pages: true,
         };
         self.put("restore", "/snapshot/load", &files).await
     }

@@ -1,11 +1,12 @@
 //! A running Firecracker machine.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,15 +15,21 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
 
+use crate::capture::{Captured, Scope, unwritten};
 use crate::console::Tail;
+use crate::ending::{self, End, LAST_WORDS, TellEnd, died, hear_out, not_started};
+use crate::files::open;
 use crate::firecracker::FIX;
-use crate::firecracker::api::{Api, Balloon, BootSource, CacheType, Drive, MachineConfig, Vsock};
+use crate::firecracker::api::{
+    Api, Balloon, BootSource, CacheType, Drive, MachineConfig, Snapshot, Vsock,
+};
+use crate::firecracker::capture::{self, Base, Line, Subject};
 use crate::firecracker::link::{self, Link};
 use crate::firecracker::own::{self, Own};
-use crate::firecracker::template::Files;
+use crate::firecracker::template::{self, Files};
 use crate::firecracker::version::{self, Version};
 use crate::guard::Guard;
 use crate::jail::{Installed, Jail};
@@ -34,9 +41,6 @@ const START_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Between a socket that exists and one that listens.
 const ALMOST: Duration = Duration::from_millis(1);
-
-/// How long the last words of an ended process may take to be read.
-const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// What the agent says last on the console of a machine that powers off: Firecracker ends in the same
 /// way whether the guest is done or was reset.
@@ -56,12 +60,15 @@ pub(super) struct FirecrackerMachine {
     process: Process,
     api: Api,
     own: Arc<Own>,
-    taken: AtomicBool,
+    taken: Arc<AtomicBool>,
     /// Whether the agent can be connected to: it has booted, or knows that it was restored.
     listens: watch::Receiver<bool>,
     knock: JoinHandle<()>,
     console: Tail,
-    exit: watch::Receiver<Option<Exit>>,
+    end: End,
+    subject: Arc<Subject>,
+    /// Whether the machine is paused. Whoever has the lock decides that.
+    held: Arc<Mutex<bool>>,
 }
 
 /// What to run.
@@ -117,7 +124,8 @@ impl FirecrackerMachine {
         own.lend_copy(own::INITRAMFS, &spec.image.initramfs)?;
         own.lend_shared(own::ENVIRONMENT, &spec.image.environment)?;
         own.lend_own(own::STORAGE, &spec.storage)?;
-        let machine = Self::start(programs, own, spec).await?;
+        let beginning = (Base::Zeroes, open(&spec.storage, false)?);
+        let machine = Self::start(programs, own, spec, beginning).await?;
         machine.describe(spec).await?;
         machine.order(machine.api.start()).await?;
         Ok(machine)
@@ -135,7 +143,11 @@ impl FirecrackerMachine {
         own.lend_shared(own::MEMORY, &files.memory).map_err(damaged)?;
         own.lend_shared(own::ENVIRONMENT, &spec.image.environment)?;
         own.lend_own(own::STORAGE, &spec.storage)?;
-        let machine = Self::start(programs, own, spec).await?;
+        own.expect_baseline()?;
+        let base = open(&files.memory, false).map_err(damaged)?;
+        let beginning = (Base::File(base), open(&spec.storage, false)?);
+        let machine = Self::start(programs, own, spec, beginning).await?;
+        *machine.held.lock().await = true;
         let loaded = machine.api.load_snapshot(own::STATE, own::MEMORY);
         machine.order(loaded).await.map_err(|error| match error {
             EngineError::Order { said, .. } | EngineError::Launch { said } => {
@@ -147,7 +159,13 @@ impl FirecrackerMachine {
     }
 
     /// From the program to a process that takes orders, and is of a version that pyro knows.
-    async fn start(programs: &Programs, mut own: Own, spec: &MachineSpec) -> Result<Self> {
+    async fn start(
+        programs: &Programs,
+        mut own: Own,
+        spec: &MachineSpec,
+        (base, storage): (Base, File),
+    ) -> Result<Self> {
+        own.lend_targets()?;
         let knocks = own.listen(&format!("{}_{}", own::AGENT, link::PORT))?;
         let (console_reader, console_writer) = text_pipe()?;
         let (errors_reader, errors_writer) = text_pipe()?;
@@ -164,26 +182,41 @@ impl FirecrackerMachine {
             tokio::spawn(console.clone().follow(console_reader)),
             tokio::spawn(errors.clone().follow(errors_reader)),
         ];
-        let (tell, exit) = watch::channel(None);
+        let (tell, end) = ending::end();
         let witness = Witness { console: console.clone(), errors, words };
         tokio::spawn(witness.attend(ending, tell));
         let (tell_listens, listens) = watch::channel(false);
 
         let connected = tokio::select! {
             connected = connect(&own, &created) => connected,
-            exit = ended(exit.clone()) => Err(not_started(exit)),
+            exit = end.known() => Err(not_started(exit)),
         };
         let api = Api::over(connected?).await?;
         check(&api.version().await?, &programs.firecracker)?;
+        let (own, welcome) = (Arc::new(own), Arc::new(Notify::new()));
+        let knock = tokio::spawn(hear(knocks, tell_listens.clone(), Arc::clone(&welcome)));
+        let subject = Subject {
+            api: api.clone(),
+            own: Arc::clone(&own),
+            pid: process.pid,
+            storage,
+            base: base.into(),
+            line: Line { connected: Arc::default(), listens: tell_listens, welcome },
+            vcpu_count: spec.vcpu_count,
+            mem_mib: spec.mem_mib,
+            fingerprint: template::fingerprint(programs)?,
+        };
         Ok(Self {
             process,
             api,
-            own: Arc::new(own),
-            taken: AtomicBool::new(false),
+            own,
+            taken: Arc::default(),
             listens,
-            knock: tokio::spawn(hear(knocks, tell_listens)),
+            knock,
             console,
-            exit,
+            end,
+            subject: Arc::new(subject),
+            held: Arc::default(),
         })
     }
 
@@ -238,7 +271,7 @@ impl FirecrackerMachine {
 
     /// Writes a machine that is held still to these files.
     pub(super) async fn freeze_into(&self, files: &Files) -> Result<()> {
-        self.api.create_snapshot(own::STATE, own::MEMORY).await?;
+        self.api.create_snapshot(Snapshot::Diff, own::STATE, own::MEMORY).await?;
         self.own.take(own::STATE, &files.state)?;
         self.own.take(own::MEMORY, &files.memory)
     }
@@ -256,15 +289,18 @@ impl Machine for FirecrackerMachine {
             return Err(EngineError::StreamTaken);
         }
         let (own, listens) = (Arc::clone(&self.own), self.listens.clone());
-        let exit = self.exit.clone();
+        let (end, line) = (self.end.clone(), Arc::clone(&self.subject.line.connected));
         let connected = async move {
             until(listens).await?;
-            link::open_port(own.connect(own::AGENT).await?).await
+            let stream = link::open_port(own.connect(own::AGENT).await?).await?;
+            let again = rustix::io::fcntl_dupfd_cloexec(&stream, 3)?;
+            *line.lock().unwrap_or_else(PoisonError::into_inner) = Some(again);
+            Ok(stream)
         };
         Ok(Box::new(Link::once(async move {
             tokio::select! {
                 connected = connected => connected,
-                _ = ended(exit) => Err(io::Error::from(io::ErrorKind::ConnectionReset)),
+                _ = end.known() => Err(io::Error::from(io::ErrorKind::ConnectionReset)),
             }
         })))
     }
@@ -278,20 +314,40 @@ impl Machine for FirecrackerMachine {
     }
 
     async fn exited(&self) -> Exit {
-        ended(self.exit.clone()).await
+        self.end.known().await
     }
 
     async fn kill(&self, patience: Duration) {
-        self.process.kill();
-        let _ = tokio::time::timeout(patience, self.exited()).await;
+        self.end.bring_about(&self.process, patience).await;
     }
 
     async fn pause(&self) -> Result<()> {
-        self.api.pause().await
+        let mut held = self.held.lock().await;
+        self.api.pause().await?;
+        *held = true;
+        Ok(())
     }
 
     async fn resume(&self) -> Result<()> {
-        self.api.resume().await
+        let mut held = self.held.lock().await;
+        self.api.resume().await?;
+        *held = false;
+        Ok(())
+    }
+
+    async fn capture(&self, scope: Scope, capture: &Path) -> Result<Captured> {
+        let held = Arc::clone(&self.held).lock_owned().await;
+        let (subject, taken) = (Arc::clone(&self.subject), Arc::clone(&self.taken));
+        let path = capture.to_owned();
+        // On its own: were it dropped half way, the machine would stay paused.
+        let work = tokio::spawn(async move {
+            let captured = capture::capture(subject, held, scope, path).await;
+            if scope == Scope::DiskAndMemory {
+                taken.store(false, Ordering::Relaxed);
+            }
+            captured
+        });
+        work.await.unwrap_or_else(|error| Err(unwritten()(io::Error::other(error))))
     }
 
     async fn usage(&self) -> Result<Usage> {
@@ -354,31 +410,17 @@ fn check(version: &str, program: &Path) -> Result<()> {
 }
 
 /// The agent's knock. It is held, and nothing is read from it: the agent notices by its loss that it
-/// was restored. Nobody accepts what else the guest may send here.
-async fn hear(knocks: UnixListener, listens: watch::Sender<bool>) {
-    if let Ok(_held) = knocks.accept().await {
+/// was restored. Nobody accepts what else the guest may send here, until its next knock is welcome.
+async fn hear(knocks: UnixListener, listens: watch::Sender<bool>, welcome: Arc<Notify>) {
+    while let Ok(_held) = knocks.accept().await {
         listens.send_replace(true);
-        std::future::pending::<()>().await;
+        welcome.notified().await;
     }
 }
 
 async fn until(mut told: watch::Receiver<bool>) -> io::Result<()> {
     let lost = |_| io::Error::from(io::ErrorKind::BrokenPipe);
     told.wait_for(|told| *told).await.map(drop).map_err(lost)
-}
-
-async fn ended(mut exit: watch::Receiver<Option<Exit>>) -> Exit {
-    let ended = exit.wait_for(Option::is_some).await.map(|exit| exit.clone());
-    // The witness never leaves without a word, unless the runtime itself is going down.
-    ended.ok().flatten().unwrap_or_else(|| Exit::Died("nobody saw how".to_owned()))
-}
-
-fn not_started(exit: Exit) -> EngineError {
-    let said = match exit {
-        Exit::Died(said) => said,
-        Exit::PoweredOff => "it switched itself off".to_owned(),
-    };
-    EngineError::Launch { said }
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
@@ -396,17 +438,11 @@ struct Witness {
 }
 
 impl Witness {
-    async fn attend(self, ending: Ending, tell: watch::Sender<Option<Exit>>) {
+    async fn attend(self, ending: Ending, tell: TellEnd) {
         let status = ending.await;
-        // Its ends are closed now, so these end too, once they have read what is left.
-        let _ = tokio::time::timeout(LAST_WORDS, async {
-            for word in self.words {
-                let _ = word.await;
-            }
-        })
-        .await;
+        hear_out(self.words).await;
         let console = self.console.lines();
-        let exit = match status {
+        tell.tell(match status {
             Ok(Ok(status)) if status.success() && console.lines().any(|line| line == GOODBYE) => {
                 Exit::PoweredOff
             }
@@ -416,12 +452,9 @@ impl Witness {
                     Ok(Err(error)) => format!("Firecracker is lost: {error}"),
                     Err(_) => "Firecracker is lost".to_owned(),
                 };
-                let said = [how, self.errors.lines(), console];
-                let said: Vec<_> = said.into_iter().filter(|said| !said.is_empty()).collect();
-                Exit::Died(said.join("\n"))
+                died(how, [self.errors.lines(), console])
             }
-        };
-        tell.send_replace(Some(exit));
+        });
     }
 }
 

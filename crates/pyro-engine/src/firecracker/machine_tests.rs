@@ -32,6 +32,7 @@ fn spec(directory: &Path, run_as: Option<u32>) -> MachineSpec {
             environment: file("environment"),
         },
         storage: file("storage"),
+        cache_dir: directory.join("derived"),
         runtime_dir,
         vcpu_count: 2,
         mem_mib: 128,
@@ -45,7 +46,8 @@ async fn started(programs: &Programs, spec: &MachineSpec) -> Result<FirecrackerM
     own.lend_copy(own::INITRAMFS, &spec.image.initramfs)?;
     own.lend_shared(own::ENVIRONMENT, &spec.image.environment)?;
     own.lend_own(own::STORAGE, &spec.storage)?;
-    FirecrackerMachine::start(programs, own, spec).await
+    let beginning = (Base::Zeroes, open(&spec.storage, false)?);
+    FirecrackerMachine::start(programs, own, spec, beginning).await
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 //! tells the host which memory is free.
 
 mod api;
+mod capture;
 mod link;
 mod machine;
 mod own;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use pyro_contract::workspace::{EngineKind, Isolation};
 
+use crate::capture::{self as captures, Captured, Scope, blocking};
 use crate::disk;
 use crate::kvm::{self, Kvm};
 use crate::program::find_program;
@@ -145,11 +147,17 @@ impl Engine for FirecrackerEngine {
     /// None of its machines waits: its devices cannot be reset (before the release after 1.16), so the
     /// guest's driver cannot let go of the drive of the first baseline and take it again with another.
     fn capabilities(&self) -> Capabilities {
-        Capabilities { pause: true, templates: true, waits: false }
+        Capabilities {
+            pause: true,
+            templates: true,
+            waits: false,
+            captures: Some(Scope::DiskAndMemory),
+            no_memory_because: None,
+        }
     }
 
-    fn create_storage(&self, storage: &Path, disk_mib: u32) -> Result<()> {
-        disk::create(storage, disk_mib)
+    fn create_storage(&self, storage: &Path, disk_mib: u32, cache: &Path) -> Result<()> {
+        disk::create(storage, disk_mib, cache)
     }
 
     fn open_storage(&self, storage: &Path) -> Result<Storage> {
@@ -175,6 +183,25 @@ impl Engine for FirecrackerEngine {
     async fn restore(&self, template: &Path, spec: &MachineSpec) -> Result<Box<dyn Machine>> {
         let files = template::Files::of(template);
         Ok(Box::new(FirecrackerMachine::restore(&self.ready()?, &files, spec).await?))
+    }
+
+    async fn capture(&self, storage: &Path, capture: &Path) -> Result<Captured> {
+        let (storage, capture) = (storage.to_owned(), capture.to_owned());
+        blocking(move || captures::at_rest(EngineKind::Firecracker, &storage, &capture)).await
+    }
+
+    fn open_capture(&self, capture: &Path) -> Result<Storage> {
+        disk::open(&captures::disk_of(capture))
+    }
+
+    async fn recover_storage(&self, capture: &Path, storage: &Path) -> Result<()> {
+        let (capture, storage) = (capture.to_owned(), storage.to_owned());
+        blocking(move || captures::recover_storage(EngineKind::Firecracker, &capture, &storage))
+            .await
+    }
+
+    async fn recover(&self, capture: &Path, spec: &MachineSpec) -> Result<Box<dyn Machine>> {
+        Ok(Box::new(capture::recover(&self.ready()?, capture, spec).await?))
     }
 }
 

@@ -17,7 +17,9 @@ use std::os::unix::fs::{
 use std::path::{Path, PathBuf};
 
 use pyro_layers::sparse::copy_sparse;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, inotify, linkat, openat, renameat};
+use rustix::fs::{
+    AtFlags, CWD, MemfdFlags, Mode, OFlags, inotify, linkat, memfd_create, openat, renameat,
+};
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 use tokio::net::{UnixListener, UnixStream};
@@ -35,6 +37,9 @@ pub(super) const BASELINE: &str = "baseline";
 pub(super) const EMPTY: &str = "empty";
 pub(super) const STATE: &str = "state";
 pub(super) const MEMORY: &str = "memory";
+/// Where Firecracker writes snapshots.
+pub(super) const NEW_STATE: &str = "new-state";
+pub(super) const NEW_MEMORY: &str = "new-memory";
 pub(super) const API: &str = "api.sock";
 pub(super) const AGENT: &str = "agent.sock";
 
@@ -59,6 +64,8 @@ pub(super) struct Own {
     directory: OwnedFd,
     run_as: Option<u32>,
     held: Vec<OwnedFd>,
+    /// Files in memory, by the names under which the process finds them.
+    written: Vec<(&'static str, File)>,
 }
 
 impl Own {
@@ -86,8 +93,8 @@ impl Own {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory =
             openat(CWD, &path, flags, Mode::empty()).map_err(|error| failed()(error.into()))?;
-        let own = Self { path, lending, directory, run_as, held: Vec::new() };
-        own.make_empty().map_err(EngineError::io("cannot make an empty drive"))?;
+        let own = Self { path, lending, directory, run_as, held: Vec::new(), written: Vec::new() };
+        own.make_empty(EMPTY).map_err(EngineError::io("cannot make an empty drive"))?;
         Ok(own)
     }
 
@@ -100,8 +107,13 @@ impl Own {
         &self.path
     }
 
-    fn make_empty(&self) -> io::Result<()> {
-        let file = File::create_new(self.path.join(EMPTY))?;
+    /// Holds the place of a baseline for a machine that remembers having one.
+    pub(super) fn expect_baseline(&self) -> Result<()> {
+        self.make_empty(BASELINE).map_err(EngineError::io("cannot make an empty drive"))
+    }
+
+    fn make_empty(&self, name: &str) -> io::Result<()> {
+        let file = File::create_new(self.path.join(name))?;
         file.set_len(EMPTY_BYTES)?;
         file.set_permissions(PermissionsExt::from_mode(0o444))
     }
@@ -137,6 +149,43 @@ impl Own {
         self.lend_open(name, path, file.into())
     }
 
+    /// Files that the process will write its snapshots to: in memory, so that it waits for no disk.
+    pub(super) fn lend_targets(&mut self) -> Result<()> {
+        if self.lending == Lending::HardLinks {
+            // It makes them where it is, then.
+            return Ok(());
+        }
+        for name in [NEW_STATE, NEW_MEMORY] {
+            let file: File = memfd_create(name, MemfdFlags::CLOEXEC)
+                .map_err(EngineError::io("cannot make a file in memory"))?
+                .into();
+            let again = file.try_clone().map_err(EngineError::io("cannot share a file"))?;
+            self.lend_open(name, &self.path.join(name), again.into())?;
+            self.written.push((name, file));
+        }
+        Ok(())
+    }
+
+    /// What the process has written under one of these names.
+    pub(super) fn written(&self, name: &str) -> io::Result<File> {
+        match self.written.iter().find(|(known, _)| *known == name) {
+            Some((_, file)) => file.try_clone(),
+            None => {
+                // The name is of no more use: the next snapshot is another file.
+                let file = open_plain(&self.directory, name)?;
+                rustix::fs::unlinkat(&self.directory, name, AtFlags::empty())?;
+                Ok(file)
+            }
+        }
+    }
+
+    /// Gives back the host's memory that snapshots take, and lets none be laid over another.
+    pub(super) fn forget_written(&self) {
+        for (_, file) in &self.written {
+            let _ = file.set_len(0);
+        }
+    }
+
     fn link_or_copy(&self, name: &str, path: &Path) -> Result<()> {
         let lent = self.path.join(name);
         let lend = || {
@@ -168,6 +217,10 @@ impl Own {
     /// Shows a process that runs already one more file, for reading only.
     pub(super) fn show(&self, name: &str, path: &Path) -> Result<()> {
         let failed = || EngineError::io(format!("cannot show {} to the machine", path.display()));
+        match rustix::fs::unlinkat(&self.directory, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(failed()(errno.into())),
+        }
         match linkat(CWD, path, &self.directory, name, AtFlags::empty()) {
             Ok(()) => {}
             Err(Errno::XDEV) => {
@@ -294,6 +347,7 @@ mod tests {
         fs::write(&file, "content").unwrap();
         own.lend_shared(ENVIRONMENT, &file).unwrap();
         own.lend_own(STORAGE, &file).unwrap();
+        own.expect_baseline().unwrap();
         own.show(BASELINE, &file).unwrap();
         for name in [ENVIRONMENT, STORAGE, BASELINE] {
             assert_eq!(fs::read(own.path().join(name)).unwrap(), b"content", "{name}");

@@ -29,7 +29,17 @@ pub(crate) enum Start {
         tsc_khz: u64,
     },
     /// Where another stopped, whose state comes through the monitor. It is held still until told.
-    Incoming,
+    Incoming(Past),
+}
+
+/// Whom a stopped machine was connected to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Past {
+    /// Nobody yet.
+    Unconnected,
+    /// Somebody who is not there any more. The machine has to notice before it gets another: its port
+    /// is empty at first.
+    Connected,
 }
 
 /// Memory in a file.
@@ -58,6 +68,9 @@ const CMDLINE: &str = "console=ttyS0 panic=-1 quiet nokaslr audit=0 lsm= cryptom
 /// lands, so address randomization makes each exec several times slower. `mitigations=off`: an
 /// emulated CPU does not speculate.
 const EMULATED_CMDLINE: &str = "tsc=reliable no_timer_check mitigations=off norandmaps";
+
+/// The character device of the agent's port.
+pub(crate) const AGENT: &str = "agent";
 
 const ENVIRONMENT: &str = "env";
 const WRITABLE: &str = "rw";
@@ -95,8 +108,12 @@ pub(crate) fn arguments(layout: &Layout) -> Vec<String> {
             line.option("-kernel", by_fd(kernel)).option("-initrd", by_fd(initramfs));
             line.option("-append", kernel_arguments(layout.acceleration, tsc_khz));
         }
-        Start::Incoming => {
+        Start::Incoming(past) => {
             line.option("-incoming", "defer").flag("-S");
+            if past == Past::Connected {
+                // What Xen has saved does not begin with the machine's description.
+                line.option("-global", "migration.send-configuration=off");
+            }
         }
     }
 
@@ -104,9 +121,12 @@ pub(crate) fn arguments(layout: &Layout) -> Vec<String> {
     line.option("-serial", "chardev:console");
     line.option("-chardev", format!("socket,id=monitor,fd={}", fds.monitor));
     line.option("-mon", "chardev=monitor,mode=control");
-    line.option("-chardev", format!("socket,id=agent,fd={}", fds.agent));
+    match layout.start {
+        Start::Incoming(Past::Connected) => line.option("-chardev", format!("null,id={AGENT}")),
+        _ => line.option("-chardev", format!("socket,id={AGENT},fd={}", fds.agent)),
+    };
     line.option("-device", "virtio-serial-pci,id=serial,max_ports=2,addr=3");
-    line.option("-device", "virtserialport,bus=serial.0,chardev=agent,name=agent");
+    line.option("-device", format!("virtserialport,bus=serial.0,chardev={AGENT},name=agent"));
 
     // The agent knows them by their order, which is that of their slots.
     line.disk(ENVIRONMENT, 4, fds.environment, Access::ReadOnly);
@@ -208,13 +228,21 @@ mod tests {
     fn a_restored_machine_waits_on_private_memory_and_boots_nothing() {
         let layout = Layout {
             memory: Some(Memory { file: 20, shared: false }),
-            start: Start::Incoming,
+            start: Start::Incoming(Past::Unconnected),
             ..layout(Acceleration::Emulated)
         };
         let line = arguments(&layout).join(" ");
         assert!(line.contains("pcie=on,memory-backend=memory"), "{line}");
         assert!(line.contains("size=512M,mem-path=/proc/self/fd/20,share=off"), "{line}");
         assert!(line.contains("-incoming defer -S") && !line.contains("-kernel"), "{line}");
+    }
+
+    #[test]
+    fn a_recovered_machine_finds_its_port_empty() {
+        let start = Start::Incoming(Past::Connected);
+        let line = arguments(&Layout { start, ..layout(Acceleration::Emulated) }).join(" ");
+        assert!(line.contains("-chardev null,id=agent -device"), "{line}");
+        assert!(!line.contains("fd=10"), "{line}");
     }
 
     #[test]

@@ -7,23 +7,27 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::json;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
-use tokio::sync::watch;
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::JoinHandle;
 
+use crate::capture::{Captured, Scope, unwritten};
 use crate::console::Tail;
+use crate::ending::{self, End, TellEnd, died, hear_out, not_started};
 use crate::files::{open, open_by_path};
 use crate::jail::{Installed, Jail};
 use crate::process::{Confinement, Ending, Process};
-use crate::qemu::command_line::{self, Fds, Layout, Memory, Start};
+use crate::qemu::capture::Subject;
+use crate::qemu::command_line::{self, Fds, Layout, Memory, Past, Start};
 use crate::qemu::qmp::Monitor;
-use crate::qemu::{Acceleration, Maker, tsc};
+use crate::qemu::ram::{Origin, Ram};
+use crate::qemu::{Acceleration, Maker, memory, tsc};
 use crate::{AgentStream, EngineError, Exit, Machine, MachineSpec, Result, Usage};
 
 /// How long QEMU may take to build the machine; some tens of milliseconds on an idle host.
@@ -33,8 +37,12 @@ const BUILD_PATIENCE: Duration = Duration::from_secs(20);
 /// descriptors, which are few.
 const BASELINE_SET: u32 = 1_000_000;
 
-/// How long the last words of an ended process may take to be read.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// What the agent says when it has let go of a host that is not there any more.
+const LOST: &str = "pyro-guest: the host is gone";
+
+/// How long a restored machine may take to notice that it lost whom it was connected to; some tens of
+/// milliseconds, if it is not busy with something else.
+const NOTICE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// See the module.
 pub(crate) struct QemuMachine {
@@ -42,16 +50,21 @@ pub(crate) struct QemuMachine {
     agent: Mutex<Option<UnixStream>>,
     monitor: Monitor,
     console: Tail,
-    exit: watch::Receiver<Option<Exit>>,
+    end: End,
     /// How many baselines it was given.
     baselines: AtomicU32,
-    /// Others of the same template find it through this process.
-    _memory: Option<File>,
+    /// Also keeps the memory of a template or capture open: others find it through this process.
+    subject: Arc<Subject>,
+    /// Whether the machine is paused. Whoever has the lock decides that.
+    held: Arc<AsyncMutex<bool>>,
+    /// QEMU's end of the agent's stream, for a machine that must first notice that it lost one.
+    port: Mutex<Option<OwnedFd>>,
 }
 
 /// One end of each of the machine's sockets; the other is QEMU's.
 struct Host {
-    agent: UnixStream,
+    /// None for a machine that nobody shall be connected to.
+    agent: Option<UnixStream>,
     monitor: UnixStream,
     console: UnixStream,
     errors: pipe::Receiver,
@@ -72,6 +85,17 @@ pub(crate) enum Beginning {
         memory: File,
         /// What [`QemuMachine::save`] wrote.
         state: File,
+        /// What the memory is.
+        origin: Origin,
+    },
+    /// Where another machine was captured; held still.
+    Recover {
+        /// A sealed memfd. What this machine writes stays its own.
+        memory: File,
+        /// What QEMU wrote of its devices.
+        state: File,
+        /// What the memory is.
+        origin: Origin,
     },
 }
 
@@ -81,7 +105,8 @@ impl QemuMachine {
         beginning: Beginning,
         spec: &MachineSpec,
     ) -> Result<Self> {
-        let Prepared { command, jail, held, host, state } = prepare(maker, &beginning, spec)?;
+        let Prepared { command, jail, held, host, state, port, storage, ram } =
+            prepare(maker, beginning, spec)?;
         let (process, ending) = Process::start(command, Confinement::Jail(Box::new(jail)), held.0)
             .await
             .map_err(EngineError::io(format!("cannot start {}", maker.program.display())))?;
@@ -93,27 +118,32 @@ impl QemuMachine {
             tokio::spawn(errors.clone().follow(host.errors)),
             tokio::spawn(monitor.clone().attend(host.monitor)),
         ];
-        let (tell, exit) = watch::channel(None);
+        let (tell, end) = ending::end();
         let witness = Witness { console: console.clone(), errors, monitor: monitor.clone(), words };
         tokio::spawn(witness.attend(ending, tell));
-        let (agent, memory) = match beginning {
-            Beginning::Boot => (Some(host.agent), None),
-            Beginning::Freeze { .. } => (None, None),
-            Beginning::Restore { memory, .. } => (Some(host.agent), Some(memory)),
+        let subject = Subject {
+            maker: maker.clone(),
+            monitor: monitor.clone(),
+            storage,
+            ram,
+            process: (process.pid, process.start_time),
+            vcpu_count: spec.vcpu_count,
+            mem_mib: spec.mem_mib,
         };
-        let agent = Mutex::new(agent);
         let machine = Self {
             process,
-            agent,
+            agent: Mutex::new(host.agent),
             monitor,
             console,
-            exit,
+            end,
             baselines: AtomicU32::new(0),
-            _memory: memory,
+            subject: Arc::new(subject),
+            held: Arc::new(AsyncMutex::new(state.is_some())),
+            port: Mutex::new(port),
         };
         match state {
             None => machine.until_built().await?,
-            Some(state) => machine.go_on_from(state).await?,
+            Some((state, past)) => machine.go_on_from(state, past).await?,
         }
         Ok(machine)
     }
@@ -131,13 +161,14 @@ impl QemuMachine {
     }
 
     /// Takes over the state of a frozen machine.
-    async fn go_on_from(&self, state: RawFd) -> Result<()> {
+    async fn go_on_from(&self, state: RawFd, past: Past) -> Result<()> {
         let restored = self.or_its_end(self.monitor.migrate_from(state)).await;
         // What QEMU says while it reads a state is about that state.
         restored.map_err(|error| match error {
-            EngineError::Launch { said } | EngineError::Order { said, .. } => {
-                EngineError::Template { said }
-            }
+            EngineError::Launch { said } | EngineError::Order { said, .. } => match past {
+                Past::Unconnected => EngineError::Template { said },
+                Past::Connected => EngineError::Capture { said },
+            },
             error => error,
         })
     }
@@ -159,13 +190,28 @@ impl QemuMachine {
     async fn or_its_end<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             done = work => done,
-            exit = self.exited() => Err(EngineError::Launch {
-                said: match exit {
-                    Exit::Died(said) => said,
-                    Exit::PoweredOff => "the machine switched itself off".to_owned(),
-                },
-            }),
+            exit = self.exited() => Err(not_started(exit)),
         }
+    }
+
+    /// A machine that was captured holds its agent's port open, to somebody who is not there any more.
+    /// Once it has noticed it is given the new one; before, that one's first words would be taken for
+    /// the old one's next.
+    fn reconnect(&self) {
+        let port = self.port.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(port) = port else { return };
+        let (monitor, console) = (self.monitor.clone(), self.console.clone());
+        tokio::spawn(async move {
+            // QEMU has an event for it, of which it swallows what comes too soon after another.
+            let noticed = console.until_said(LOST);
+            if tokio::time::timeout(NOTICE_PATIENCE, noticed).await.is_err() {
+                // Then its agent was not connected, or is no more.
+                tracing::warn!("a machine did not notice that it was restored");
+            }
+            if let Err(error) = monitor.connect_agent(port.as_fd()).await {
+                tracing::warn!(%error, "a restored machine's agent cannot be reached");
+            }
+        });
     }
 }
 
@@ -204,11 +250,26 @@ impl Machine for QemuMachine {
     }
 
     async fn pause(&self) -> Result<()> {
-        self.monitor.execute("stop", json!({}), None).await
+        let mut held = self.held.lock().await;
+        self.monitor.stop().await?;
+        *held = true;
+        Ok(())
     }
 
     async fn resume(&self) -> Result<()> {
-        self.monitor.execute("cont", json!({}), None).await
+        let mut held = self.held.lock().await;
+        self.monitor.go_on().await?;
+        *held = false;
+        self.reconnect();
+        Ok(())
+    }
+
+    async fn capture(&self, scope: Scope, capture: &Path) -> Result<Captured> {
+        let held = Arc::clone(&self.held).lock_owned().await;
+        let work =
+            super::capture::capture(Arc::clone(&self.subject), held, scope, capture.to_owned());
+        // On its own: were it dropped half way, the machine would stay paused.
+        tokio::spawn(work).await.unwrap_or_else(|error| Err(unwritten()(io::Error::other(error))))
     }
 
     async fn usage(&self) -> Result<Usage> {
@@ -229,15 +290,11 @@ impl Machine for QemuMachine {
     }
 
     async fn exited(&self) -> Exit {
-        let mut exit = self.exit.clone();
-        let ended = exit.wait_for(Option::is_some).await.map(|exit| exit.clone());
-        // The witness never leaves without a word, unless the runtime itself is going down.
-        ended.ok().flatten().unwrap_or_else(|| Exit::Died("nobody saw how".to_owned()))
+        self.end.known().await
     }
 
     async fn kill(&self, patience: Duration) {
-        self.process.kill();
-        let _ = tokio::time::timeout(patience, self.exited()).await;
+        self.end.bring_about(&self.process, patience).await;
     }
 }
 
@@ -250,17 +307,11 @@ struct Witness {
 }
 
 impl Witness {
-    async fn attend(self, ending: Ending, tell: watch::Sender<Option<Exit>>) {
+    async fn attend(self, ending: Ending, tell: TellEnd) {
         let status = ending.await;
-        // Its ends are closed now, so these end too, once they have read what is left.
-        let _ = tokio::time::timeout(LAST_WORDS, async {
-            for word in self.words {
-                let _ = word.await;
-            }
-        })
-        .await;
+        hear_out(self.words).await;
         let clean = matches!(&status, Ok(Ok(status)) if status.success());
-        let exit = if clean && self.monitor.is_power_off() {
+        tell.tell(if clean && self.monitor.is_power_off() {
             Exit::PoweredOff
         } else if self.monitor.is_disk_full() {
             Exit::Died("the host has no space left for what the machine wrote".to_owned())
@@ -270,10 +321,8 @@ impl Witness {
                 Ok(Err(error)) => format!("QEMU is lost: {error}"),
                 Err(_) => "QEMU is lost".to_owned(),
             };
-            let said = [how, self.errors.lines(), self.console.lines()];
-            Exit::Died(said.into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join("\n"))
-        };
-        tell.send_replace(Some(exit));
+            died(how, [self.errors.lines(), self.console.lines()])
+        });
     }
 }
 
@@ -292,8 +341,12 @@ struct Prepared {
     /// QEMU's descriptors; ours are closed once it has them.
     held: Held,
     host: Host,
-    /// Where QEMU finds the state to go on from.
-    state: Option<RawFd>,
+    /// Where QEMU finds the state to go on from, and whom that knows.
+    state: Option<(RawFd, Past)>,
+    /// QEMU's end of the agent's stream, where it gets that later.
+    port: Option<OwnedFd>,
+    storage: File,
+    ram: Ram,
 }
 
 /// Descriptors for QEMU, under their own numbers.
@@ -310,7 +363,7 @@ impl Held {
 }
 
 /// Opens all that the machine needs and writes its command line.
-fn prepare(maker: &Maker, beginning: &Beginning, spec: &MachineSpec) -> Result<Prepared> {
+fn prepare(maker: &Maker, beginning: Beginning, spec: &MachineSpec) -> Result<Prepared> {
     let mut held = Held::default();
     let (agent, agent_fd) = socket()?;
     let (monitor, monitor_fd) = socket()?;
@@ -320,26 +373,35 @@ fn prepare(maker: &Maker, beginning: &Beginning, spec: &MachineSpec) -> Result<P
     let errors =
         pipe::Receiver::from_owned_fd(errors).map_err(EngineError::io("cannot make a pipe"))?;
 
+    let again = |file: &File| file.try_clone().map_err(EngineError::io("cannot share a file"));
+    let storage = open(&spec.storage, true)?;
+    let (port, agent_number) = match beginning {
+        Beginning::Recover { .. } => (Some(agent_fd), -1),
+        _ => (None, held.add(agent_fd)),
+    };
     let fds = Fds {
-        agent: held.add(agent_fd),
+        agent: agent_number,
         monitor: held.add(monitor_fd),
         console: held.add(console_fd),
         environment: held.add(open(&spec.image.environment, false)?),
-        storage: held.add(open(&spec.storage, true)?),
+        storage: held.add(again(&storage)?),
     };
-    let again = |file: &File| file.try_clone().map_err(EngineError::io("cannot share a file"));
-    let (start, memory, state) = match beginning {
-        Beginning::Restore { memory, state } => {
-            let state = held.add(again(state)?);
-            let memory = Memory { file: held.add(again(memory)?), shared: false };
-            (Start::Incoming, Some(memory), Some(state))
+    let is_freeze = matches!(beginning, Beginning::Freeze { .. });
+    let (start, state, ram) = match beginning {
+        Beginning::Restore { memory, state, origin } => {
+            let state = held.add(state);
+            let past = Past::Unconnected;
+            (Start::Incoming(past), Some((state, past)), Ram::Private(memory, origin))
+        }
+        Beginning::Recover { memory, state, origin } => {
+            let state = held.add(state);
+            let past = Past::Connected;
+            (Start::Incoming(past), Some((state, past)), Ram::Private(memory, origin))
         }
         Beginning::Boot | Beginning::Freeze { .. } => {
             let memory = match beginning {
-                Beginning::Freeze { memory } => {
-                    Some(Memory { file: held.add(again(memory)?), shared: true })
-                }
-                _ => None,
+                Beginning::Freeze { memory } => memory,
+                _ => memory::create(spec.mem_mib).map_err(EngineError::io("cannot make memory"))?,
             };
             let start = Start::Boot {
                 kernel: held.add(open_by_path(&spec.image.kernel, spec.run_as)?),
@@ -349,14 +411,18 @@ fn prepare(maker: &Maker, beginning: &Beginning, spec: &MachineSpec) -> Result<P
                     Acceleration::Hardware => 0,
                 },
             };
-            (start, memory, None)
+            (start, None, Ram::Own(memory))
         }
+    };
+    let memory = match &ram {
+        Ram::Own(file) => Memory { file: held.add(again(file)?), shared: true },
+        Ram::Private(file, _) => Memory { file: held.add(again(file)?), shared: false },
     };
     let layout = Layout {
         acceleration: maker.acceleration,
         vcpu_count: spec.vcpu_count,
         mem_mib: spec.mem_mib,
-        memory,
+        memory: Some(memory),
         start,
         fds,
     };
@@ -372,7 +438,8 @@ fn prepare(maker: &Maker, beginning: &Beginning, spec: &MachineSpec) -> Result<P
         // What an emulator translates is scattered; its guest gains nothing from large pages.
         Acceleration::Emulated => jail.with_small_pages(),
     };
-    Ok(Prepared { command, jail, held, host: Host { agent, monitor, console, errors }, state })
+    let host = Host { agent: (!is_freeze).then_some(agent), monitor, console, errors };
+    Ok(Prepared { command, jail, held, host, state, port, storage, ram })
 }
 
 fn socket() -> Result<(UnixStream, OwnedFd)> {

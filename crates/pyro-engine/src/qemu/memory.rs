@@ -48,15 +48,19 @@ pub(crate) fn sealed(content: &mut impl io::Read) -> io::Result<File> {
     Ok(copy)
 }
 
-/// The memory packed in `file`: the one that others use already, else a copy of its own. What is
-/// kept in `holder` says who has it; that file is a hint, and whatever it says is checked.
-pub(crate) fn attach(file: &Path, holder: &Path, mem_mib: u32) -> io::Result<File> {
+/// The memory that `fill` makes out of an empty one: that which others use already, else a copy of its
+/// own. What is kept in `holder` says who has it; that file is a hint, and whatever it says is checked.
+pub(crate) fn attach(
+    holder: &Path,
+    mem_mib: u32,
+    fill: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<File> {
     let memory = match shared(holder, mem_mib) {
         Some(memory) => memory,
         None => {
             let memory: File =
                 memfd_create("memory", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?.into();
-            packed::unpack(&File::open(file)?, &memory)?;
+            fill(&memory)?;
             if memory.metadata()?.len() != u64::from(mem_mib) << 20 {
                 let why = "it is not of the machine's size";
                 return Err(io::Error::new(io::ErrorKind::InvalidData, why));
@@ -68,6 +72,11 @@ pub(crate) fn attach(file: &Path, holder: &Path, mem_mib: u32) -> io::Result<Fil
     // The newest lives longest, most likely. Where this cannot be written, each has a copy.
     let _ = announce(&memory, holder);
     Ok(memory)
+}
+
+/// The memory of a template, which is packed in `file`.
+pub(crate) fn unpacked(file: &Path, holder: &Path, mem_mib: u32) -> io::Result<File> {
+    attach(holder, mem_mib, |memory| packed::unpack(&File::open(file)?, memory))
 }
 
 /// The memory of somebody who lives.
@@ -108,8 +117,8 @@ mod tests {
         memory.write_all_at(b"content", 1 << 20).unwrap();
         packed::pack(&memory, &File::create(&file).unwrap()).unwrap();
 
-        let first = attach(&file, &holder, 2).unwrap();
-        let second = attach(&file, &holder, 2).unwrap();
+        let first = unpacked(&file, &holder, 2).unwrap();
+        let second = unpacked(&file, &holder, 2).unwrap();
         let ino = |file: &File| file.metadata().unwrap().ino();
         assert_eq!(ino(&first), ino(&second));
         assert!(second.write_all_at(b"x", 0).is_err() && second.set_len(1).is_err());
@@ -117,16 +126,16 @@ mod tests {
         second.read_exact_at(&mut bytes, 1 << 20).unwrap();
         assert_eq!(&bytes, b"content");
         drop(first);
-        let third = attach(&file, &holder, 2).unwrap();
+        let third = unpacked(&file, &holder, 2).unwrap();
         assert_eq!(ino(&third), ino(&second), "the second says so too");
         let old = ino(&third);
         drop((second, third));
         // Its number may stand for any file by now.
         let _other = [File::open("/dev/null").unwrap(), create(2).unwrap(), create(2).unwrap()];
-        assert_ne!(ino(&attach(&file, &holder, 2).unwrap()), old);
+        assert_ne!(ino(&unpacked(&file, &holder, 2).unwrap()), old);
         fs::write(&holder, "garbage").unwrap();
-        attach(&file, &holder, 2).unwrap();
-        assert!(attach(&file, &temp.path().join("none"), 4).is_err(), "the size is wrong");
+        unpacked(&file, &holder, 2).unwrap();
+        assert!(unpacked(&file, &temp.path().join("none"), 4).is_err(), "the size is wrong");
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! The `qemu` engine: a virtual machine run by QEMU, on KVM where that is usable, else emulated.
 
+mod capture;
 mod command_line;
 mod machine;
 mod memory;
 mod qmp;
+mod ram;
 mod template;
 mod tsc;
 
@@ -13,6 +15,7 @@ use std::process::{Command, Stdio};
 use async_trait::async_trait;
 use pyro_contract::workspace::{EngineKind, Isolation};
 
+use crate::capture::{self as captures, Captured, Scope, blocking};
 use crate::disk;
 use crate::kvm::{self, Kvm};
 use crate::program::find_program;
@@ -32,6 +35,7 @@ pub(crate) enum Acceleration {
 }
 
 /// What makes machines on this host.
+#[derive(Debug, Clone)]
 pub(crate) struct Maker {
     pub(crate) program: PathBuf,
     pub(crate) acceleration: Acceleration,
@@ -108,11 +112,17 @@ impl Engine for QemuEngine {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { pause: true, templates: true, waits: true }
+        Capabilities {
+            pause: true,
+            templates: true,
+            waits: true,
+            captures: Some(Scope::DiskAndMemory),
+            no_memory_because: None,
+        }
     }
 
-    fn create_storage(&self, storage: &Path, disk_mib: u32) -> Result<()> {
-        disk::create(storage, disk_mib)
+    fn create_storage(&self, storage: &Path, disk_mib: u32, cache: &Path) -> Result<()> {
+        disk::create(storage, disk_mib, cache)
     }
 
     fn open_storage(&self, storage: &Path) -> Result<Storage> {
@@ -137,6 +147,24 @@ impl Engine for QemuEngine {
 
     async fn restore(&self, template: &Path, spec: &MachineSpec) -> Result<Box<dyn Machine>> {
         Ok(Box::new(template::restore(&self.maker()?, template, spec).await?))
+    }
+
+    async fn capture(&self, storage: &Path, capture: &Path) -> Result<Captured> {
+        let (storage, capture) = (storage.to_owned(), capture.to_owned());
+        blocking(move || captures::at_rest(EngineKind::Qemu, &storage, &capture)).await
+    }
+
+    fn open_capture(&self, capture: &Path) -> Result<Storage> {
+        disk::open(&captures::disk_of(capture))
+    }
+
+    async fn recover_storage(&self, capture: &Path, storage: &Path) -> Result<()> {
+        let (capture, storage) = (capture.to_owned(), storage.to_owned());
+        blocking(move || captures::recover_storage(EngineKind::Qemu, &capture, &storage)).await
+    }
+
+    async fn recover(&self, capture: &Path, spec: &MachineSpec) -> Result<Box<dyn Machine>> {
+        Ok(Box::new(capture::recover(&self.maker()?, capture, spec).await?))
     }
 }
 

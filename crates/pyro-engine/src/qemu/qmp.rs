@@ -17,6 +17,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Interest};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::qemu::command_line::AGENT;
 use crate::{EngineError, Result};
 
 /// Longest message that is looked at; the longest that QEMU sends by itself has some hundreds.
@@ -24,6 +25,9 @@ const LINE_MAX: u64 = 16 * 1024;
 
 /// Every order that is given takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The set of the descriptor that a state is written to; no other has this number.
+const STATE_SET: u32 = 2_000_000;
 
 /// What QEMU tells of its machine, and what it is told. Clones share it.
 #[derive(Clone)]
@@ -195,6 +199,35 @@ impl Monitor {
         let name = json!({"fdname": "state"});
         self.execute("getfd", name, Some(state)).await?;
         self.migrate("migrate", "state").await
+    }
+
+    /// Writes the state of the devices to a file that is open for writing alone. The machine must be
+    /// held still, and goes on to have its disks.
+    pub(crate) async fn save_devices(&self, state: BorrowedFd<'_>) -> Result<()> {
+        let set = json!({"fdset-id": STATE_SET});
+        self.execute("add-fd", set.clone(), Some(state)).await?;
+        let file = json!({"filename": format!("/dev/fdset/{STATE_SET}"), "live": false});
+        let saved = self.execute("xen-save-devices-state", file, None).await;
+        self.execute("remove-fd", set, None).await?;
+        saved
+    }
+
+    /// Holds the machine still.
+    pub(crate) async fn stop(&self) -> Result<()> {
+        self.execute("stop", json!({}), None).await
+    }
+
+    /// Lets it go on.
+    pub(crate) async fn go_on(&self) -> Result<()> {
+        self.execute("cont", json!({}), None).await
+    }
+
+    /// Connects the agent's port, which was empty, to this socket.
+    pub(crate) async fn connect_agent(&self, socket: BorrowedFd<'_>) -> Result<()> {
+        self.execute("getfd", json!({"fdname": AGENT}), Some(socket)).await?;
+        let address = json!({"type": "fd", "data": {"str": AGENT}});
+        let backend = json!({"type": "socket", "data": {"addr": address, "server": false}});
+        self.execute("chardev-change", json!({"id": AGENT, "backend": backend}), None).await
     }
 
     /// Takes a state from a descriptor that QEMU has, and waits until it is through.

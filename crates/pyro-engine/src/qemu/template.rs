@@ -17,8 +17,10 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
+use crate::capture::PageSet;
 use crate::processor::processor;
 use crate::qemu::machine::{Beginning, QemuMachine};
+use crate::qemu::ram::Origin;
 use crate::qemu::{Acceleration, Maker, memory};
 use crate::{EngineError, Machine, MachineSpec, Result, packed};
 
@@ -119,14 +121,25 @@ pub(crate) async fn restore(
     let take = move || {
         let mut file = open(&template, STATE)?;
         let state = memory::sealed(&mut file).map_err(|error| unusable(STATE, error))?;
-        let memory = memory::attach(&template.join(MEMORY), &template.join(HOLDER), mem_mib)
+        let base = open(&template, MEMORY)?;
+        let memory = memory::unpacked(&template.join(MEMORY), &template.join(HOLDER), mem_mib)
             .map_err(|error| unusable(MEMORY, error))?;
-        Ok(Beginning::Restore { memory, state })
+        if !is_same(&base, &open(&template, MEMORY)?) {
+            // What is captured of the machine would not fit the base.
+            return Err(EngineError::Template { said: "it was replaced meanwhile".to_owned() });
+        }
+        let origin = Origin { base: Some(base), differs: PageSet::none(u64::from(mem_mib) << 20) };
+        Ok(Beginning::Restore { memory, state, origin })
     };
     let taken = tokio::task::spawn_blocking(take).await;
     let beginning =
         taken.unwrap_or_else(|error| Err(EngineError::Template { said: error.to_string() }))?;
     QemuMachine::launch(maker, beginning, spec).await
+}
+
+fn is_same(one: &File, other: &File) -> bool {
+    let of = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino())).ok();
+    of(one).is_some() && of(one) == of(other)
 }
 
 fn open(template: &Path, name: &str) -> Result<File> {

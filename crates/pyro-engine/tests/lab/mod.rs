@@ -45,7 +45,7 @@ impl Lab {
         assert!(mkfs.status.success(), "{mkfs:?}");
         std::fs::create_dir(at("run")).unwrap();
         let begun = Instant::now();
-        QemuEngine::default().create_storage(&at("disk"), 512).unwrap();
+        QemuEngine::default().create_storage(&at("disk"), 512, &at("derived")).unwrap();
         eprintln!("disk made in {:?}", begun.elapsed());
         let spec = MachineSpec {
             image: Image {
@@ -54,6 +54,7 @@ impl Lab {
                 environment: environment.image,
             },
             storage: at("disk"),
+            cache_dir: at("derived"),
             runtime_dir: at("run"),
             vcpu_count: 1,
             mem_mib: 512,
@@ -91,6 +92,7 @@ pub(crate) fn adoption() -> AdoptRequest {
         entropy: vec![0x5a; 64].into(),
         machine_id: "0123456789abcdef0123456789abcdef".into(),
         boot_id: "01234567-89ab-cdef-0123-456789abcdef".into(),
+        ..AdoptRequest::default()
     }
 }
 
@@ -128,6 +130,7 @@ pub(crate) async fn run(client: &mut Client, start: ExecStart) -> Ran {
                 };
             }
             Output::Failed(failed) => panic!("{failed:?}"),
+            Output::Typed(_) => {}
         }
     }
     panic!("no exit");

@@ -67,21 +67,69 @@ fn fork(
 ) -> io::Result<Child> {
     let (stdout, out) = pipe_with(PipeFlags::CLOEXEC)?;
     let (stderr, err) = pipe_with(PipeFlags::CLOEXEC)?;
-    let (outcome, report) = pipe_with(PipeFlags::CLOEXEC)?;
     let (input, stdin) = if with_stdin {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
         (reader, Some(pipe::Sender::from_owned_fd(writer)?))
     } else {
         (File::open("/dev/null")?.into(), None)
     };
+    let stdout = pipe::Receiver::from_owned_fd(stdout)?;
+    let stderr = pipe::Receiver::from_owned_fd(stderr)?;
+    let streams = Streams { input, out, err, terminal: false };
+    let Started { pid, ended, outcome } = launch(reaper, &script, streams, cgroup)?;
+    Ok(Child { pid, ended, stdin, stdout, stderr, outcome })
+}
+
+/// The same on a terminal, whose other end this is.
+pub(super) fn start_on_terminal(
+    reaper: &Reaper,
+    plan: &Plan,
+    terminal: &OwnedFd,
+    cgroup: Option<&Cgroup>,
+) -> Result<Started, Refusal> {
+    let nul = |_: NulError| Refusal::new(Reason::BadRequest, "a text has a NUL byte");
+    let script = Script::new(plan).map_err(nul)?;
+    let streams = || {
+        let [input, out, err] =
+            [terminal.try_clone()?, terminal.try_clone()?, terminal.try_clone()?];
+        Ok(Streams { input, out, err, terminal: true })
+    };
+    streams().and_then(|streams| launch(reaper, &script, streams, cgroup)).map_err(
+        |error: io::Error| {
+            Refusal::new(Reason::Other, format!("cannot start the command: {error}"))
+        },
+    )
+}
+
+/// A process that was just forked.
+pub(super) struct Started {
+    pub(super) pid: i32,
+    pub(super) ended: oneshot::Receiver<Ended>,
+    pub(super) outcome: Outcome,
+}
+
+/// What a new process reads and writes.
+struct Streams {
+    input: OwnedFd,
+    out: OwnedFd,
+    err: OwnedFd,
+    /// They are one terminal, which is to control the new session.
+    terminal: bool,
+}
+
+fn launch(
+    reaper: &Reaper,
+    script: &Script,
+    streams: Streams,
+    cgroup: Option<&Cgroup>,
+) -> io::Result<Started> {
+    let (outcome, report) = pipe_with(PipeFlags::CLOEXEC)?;
     let (entrance, birthplace) = match (cgroup, sys::is_in_container()) {
         (Some(cgroup), true) => (None, Some(cgroup.birthplace()?)),
         (Some(cgroup), false) => (Some(cgroup.entrance()?), None),
         (None, _) => (None, None),
     };
-    let ends = Ends { input, out, err, report, entrance };
-    let stdout = pipe::Receiver::from_owned_fd(stdout)?;
-    let stderr = pipe::Receiver::from_owned_fd(stderr)?;
+    let ends = Ends { streams, report, entrance };
     let outcome = Outcome(pipe::Receiver::from_owned_fd(outcome)?);
     let (pid, ended) = reaper.spawn(|| {
         // SAFETY: in the child, which has one thread and copies of locks that others may hold, only
@@ -91,14 +139,12 @@ fn fork(
             pid => Ok(pid),
         }
     })?;
-    Ok(Child { pid, ended, stdin, stdout, stderr, outcome })
+    Ok(Started { pid, ended, outcome })
 }
 
 /// The child's ends of the pipes. All close at exec; dropped in the parent after the fork.
 struct Ends {
-    input: OwnedFd,
-    out: OwnedFd,
-    err: OwnedFd,
+    streams: Streams,
     report: OwnedFd,
     entrance: Option<File>,
 }
@@ -114,8 +160,11 @@ struct Script {
     groups: Vec<u32>,
     /// False in a test on somebody's computer, where no other user can be become.
     as_init: bool,
+    /// Where nobody may change groups there is but one user, too.
+    groups_are_fixed: bool,
     /// The limit of processes, in a container.
     in_container: Option<u64>,
+    open_files: Option<u64>,
 }
 
 impl Script {
@@ -133,7 +182,9 @@ impl Script {
             gid: plan.user.gid,
             groups: plan.user.groups.clone(),
             as_init: sys::is_init(),
+            groups_are_fixed: sys::groups_are_fixed(),
             in_container: sys::container_limit(),
+            open_files: plan.open_files,
         })
     }
 
@@ -167,6 +218,9 @@ impl Script {
         if self.as_init {
             reset_oom_score(if self.in_container.is_some() { b"200" } else { b"0" })?;
         }
+        if let Some(files) = self.open_files {
+            privileges::limit_open_files(files)?;
+        }
         if let Some(processes) = self.in_container {
             privileges::limit_processes(processes)?;
             privileges::forbid_clone3()?;
@@ -175,9 +229,12 @@ impl Script {
         // SAFETY: no memory is passed but a signal set that lives through its calls.
         unsafe {
             check(libc::setsid())?;
-            check(libc::dup2(ends.input.as_raw_fd(), 0))?;
-            check(libc::dup2(ends.out.as_raw_fd(), 1))?;
-            check(libc::dup2(ends.err.as_raw_fd(), 2))?;
+            check(libc::dup2(ends.streams.input.as_raw_fd(), 0))?;
+            check(libc::dup2(ends.streams.out.as_raw_fd(), 1))?;
+            check(libc::dup2(ends.streams.err.as_raw_fd(), 2))?;
+            if ends.streams.terminal {
+                check(libc::ioctl(0, libc::TIOCSCTTY, 0))?;
+            }
             // Rust programs ignore it, and ignored signals stay so through exec.
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);
             let mut none = std::mem::zeroed();
@@ -196,7 +253,9 @@ impl Script {
         // SAFETY: pointer and length are those of a live vector; the other calls pass no memory.
         unsafe {
             let (groups, count) = (self.groups.as_ptr(), self.groups.len());
-            check(libc::syscall(libc::SYS_setgroups, count, groups))?;
+            if !self.groups_are_fixed {
+                check(libc::syscall(libc::SYS_setgroups, count, groups))?;
+            }
             check(libc::syscall(libc::SYS_setgid, self.gid))?;
             check(libc::syscall(libc::SYS_setuid, self.uid))
         }

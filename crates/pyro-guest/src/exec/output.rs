@@ -106,6 +106,15 @@ impl Outputs {
         Ok(())
     }
 
+    /// Reads one chunk that nobody will hear.
+    pub(crate) async fn forget(&mut self) {
+        let source = tokio::select! {
+            () = self.stdout.readable() => &mut self.stdout,
+            () = self.stderr.readable() => &mut self.stderr,
+        };
+        source.take(4096);
+    }
+
     /// Passes on what the ended command left in its pipes, and not a byte that those who still hold
     /// them write meanwhile.
     pub(crate) async fn finish(&mut self, replies: &mpsc::Sender<Reply>) -> Result<(), Dropped> {

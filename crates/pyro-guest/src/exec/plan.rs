@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use pyro_wire::v1::exec_failed::Reason;
-use pyro_wire::v1::{ExecFailed, ExecStart};
+use pyro_wire::v1::{ExecFailed, ExecStart, TerminalSize};
 
 use crate::users::{self, User};
 
@@ -45,14 +45,19 @@ pub(crate) struct Plan {
     pub(crate) env: Vec<(OsString, OsString)>,
     pub(crate) user: User,
     pub(crate) stdin: bool,
+    /// The size of the terminal that it gets.
+    pub(crate) terminal: Option<TerminalSize>,
+    /// How many files each process may have open, if that was said.
+    pub(crate) open_files: Option<u64>,
 }
 
 impl Plan {
     /// Checks a request. Blocks, for it looks at the disk.
     pub(crate) fn new(start: &ExecStart) -> Result<Self, Refusal> {
-        let argv: Vec<OsString> =
+        let mut argv: Vec<OsString> =
             start.argv.iter().map(|arg| OsString::from_vec(arg.to_vec())).collect();
-        if argv.first().is_none_or(|first| first.is_empty()) {
+        let login = argv.is_empty() && start.terminal.is_some();
+        if !login && argv.first().is_none_or(|first| first.is_empty()) {
             return Err(Refusal::new(Reason::BadRequest, "there is no command"));
         }
         let texts = start.argv.iter().map(|arg| &arg[..]).chain([&start.cwd[..]]);
@@ -64,9 +69,37 @@ impl Plan {
         let env = environment(start, &user)?;
         let cwd = working_directory(&start.cwd)?;
         let path = env.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_os_str());
-        let program = find_program(&argv[0], path.unwrap_or(OsStr::new(PATH)), &cwd)?;
-        Ok(Self { program, argv, cwd, env, user, stdin: start.stdin })
+        let program = if login {
+            let (program, called) = login_shell(&user.shell);
+            argv.push(called);
+            program
+        } else {
+            find_program(&argv[0], path.unwrap_or(OsStr::new(PATH)), &cwd)?
+        };
+        let open_files = start.limits.map_or(0, |limits| limits.open_file_count);
+        let open_files = (open_files > 0).then_some(u64::from(open_files));
+        let (stdin, terminal) = (start.stdin, start.terminal);
+        Ok(Self { program, argv, cwd, env, user, stdin, terminal, open_files })
     }
+}
+
+/// The user's own shell, else bash, else sh; and the name by which it knows that somebody logs in
+/// (see login(1)). Users that nobody logs in as have a program that only says so.
+fn login_shell(own: &str) -> (PathBuf, OsString) {
+    let own = Path::new(own);
+    let refuses = matches!(
+        own.file_name().and_then(OsStr::to_str),
+        None | Some("nologin" | "false" | "true" | "sync")
+    );
+    let candidates = [own, Path::new("/bin/bash"), Path::new("/usr/bin/bash")];
+    let program = candidates
+        .into_iter()
+        .skip(usize::from(refuses))
+        .find(|program| program.is_absolute() && is_program(program))
+        .unwrap_or(Path::new("/bin/sh"));
+    let mut called = OsString::from("-");
+    called.push(program.file_name().unwrap_or_default());
+    (program.to_owned(), called)
 }
 
 /// What login(1) would set, and over it what was asked for.
@@ -78,8 +111,8 @@ fn environment(start: &ExecStart, user: &User) -> Result<Vec<(OsString, OsString
         ("LOGNAME", &user.name),
         ("SHELL", &user.shell),
         ("LANG", "C.UTF-8"),
-        // There is no terminal, and programs that ask shall hear so.
-        ("TERM", "dumb"),
+        // Where there is no terminal, programs that ask shall hear so.
+        ("TERM", if start.terminal.is_some() { "xterm-256color" } else { "dumb" }),
     ];
     let mut env: Vec<(OsString, OsString)> =
         defaults.map(|(name, value)| (name.into(), value.into())).into();
@@ -179,6 +212,20 @@ mod tests {
         assert_eq!(reason(&ExecStart { cwd, ..start(&["sh"]) }), Reason::NoSuchDirectory);
         let cwd = b"relative".to_vec().into();
         assert_eq!(reason(&ExecStart { cwd, ..start(&["sh"]) }), Reason::BadRequest);
+    }
+
+    #[test]
+    fn without_a_command_a_terminal_shows_a_login_shell() {
+        let terminal = Some(TerminalSize { rows: 24, columns: 80 });
+        let plan = Plan::new(&ExecStart { terminal, ..start(&[]) }).unwrap();
+        assert!(plan.argv[0].as_bytes().starts_with(b"-"), "{:?}", plan.argv);
+        assert!(plan.env.contains(&("TERM".into(), "xterm-256color".into())));
+        let (program, called) = login_shell("/bin/sh");
+        assert_eq!((program.to_str(), called.to_str()), (Some("/bin/sh"), Some("-sh")));
+        for nobody in ["/usr/sbin/nologin", "/bin/false", "", "relative", "/no/such/shell"] {
+            assert!(login_shell(nobody).0.ends_with("bash"), "{nobody}");
+        }
+        assert_eq!(reason(&ExecStart { terminal, ..start(&[""]) }), Reason::BadRequest);
     }
 
     #[test]

@@ -100,6 +100,14 @@ pub(crate) fn forbid_clone3() -> io::Result<()> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// How many files each process may have open.
+pub(crate) fn limit_open_files(most: u64) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+    // SAFETY: the kernel reads one `rlimit` from a valid pointer during the call.
+    let result = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// The most processes that the user of a command may have, so that a fork bomb leaves the agent
 /// some. Inherited; in a container not even root can raise it again.
 pub(crate) fn limit_processes(most: u64) -> io::Result<()> {

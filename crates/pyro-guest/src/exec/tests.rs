@@ -7,12 +7,13 @@ use pyro_wire::v1::agent_client::AgentClient;
 use pyro_wire::v1::exec_failed::Reason;
 use pyro_wire::v1::exec_input::Input;
 use pyro_wire::v1::exec_output::Output;
-use pyro_wire::v1::{ExecExit, ExecInput, ExecOutput, ExecStart};
+use pyro_wire::v1::{ExecExit, ExecInput, ExecOutput, ExecStart, TerminalSize};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Streaming};
 
+use crate::connection::Connection;
 use crate::freeze::Disk;
 use crate::reaper::Reaper;
 use crate::service::AgentService;
@@ -46,7 +47,9 @@ fn agent() -> Client {
     let service = AgentService::adopted(reaper(), Disk::new(top));
     let (near, far) = tokio::io::duplex(64 * 1024);
     tokio::spawn(async move {
-        let _ = pyro_wire::serve(far, service).await;
+        let connection = Connection::default();
+        let far = connection.watch(far);
+        let _ = pyro_wire::serve(far, service.over(connection)).await;
     });
     pyro_wire::agent(near)
 }
@@ -91,6 +94,7 @@ impl Call {
                 Output::Stdout(bytes) => stdout.extend_from_slice(&bytes),
                 Output::Stderr(bytes) => stderr.extend_from_slice(&bytes),
                 Output::Failed(failed) => panic!("{failed:?}"),
+                Output::Typed(_) => {}
                 Output::Exit(exit) => {
                     assert!(self.next().await.is_none(), "the exit comes last");
                     return (stdout, stderr, exit);
@@ -98,6 +102,10 @@ impl Call {
             }
         }
     }
+}
+
+async fn run_on(client: &mut Client, start: ExecStart) {
+    Call::start(client, start).await.unwrap().rest().await;
 }
 
 async fn run(start: ExecStart) -> (Vec<u8>, Vec<u8>, ExecExit) {
@@ -296,4 +304,158 @@ async fn too_many_commands_at_once_are_refused() {
         assert!(begun.elapsed() < Duration::from_secs(10));
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    drop(calls);
+    // They are told so before the connection goes.
+    run_on(&mut client, sh("true")).await;
+}
+
+#[tokio::test]
+async fn a_command_whose_connection_is_lost_goes_on() {
+    let top = std::fs::File::open("/").unwrap().into();
+    let service = AgentService::adopted(reaper(), Disk::new(top));
+    let (near, mut middle) = tokio::io::duplex(64 * 1024);
+    let (mut other, far) = tokio::io::duplex(64 * 1024);
+    let link = tokio::spawn(async move {
+        let _ = tokio::io::copy_bidirectional(&mut middle, &mut other).await;
+    });
+    tokio::spawn(async move {
+        let connection = Connection::default();
+        let far = connection.watch(far);
+        let _ = pyro_wire::serve(far, service.over(connection)).await;
+    });
+    let mut client = pyro_wire::agent(near);
+    let directory = tempfile::tempdir().unwrap();
+    let (said, done) = (directory.path().join("said"), directory.path().join("done"));
+    // It says more than any pipe takes, and ends early if its stdin does.
+    let script = format!(
+        "exec 3<&0; cat <&3 > {said} & echo $$; trap '' PIPE; yes | head -c 1M || exit; \
+         kill -0 $! && echo on > {done}.new && mv {done}.new {done}; kill $!",
+        said = said.display(),
+        done = done.display(),
+    );
+    let start = ExecStart { stdin: true, ..sh(&script) };
+    let mut call = Call::start(&mut client, start).await.unwrap();
+    while !matches!(call.next().await, Some(Output::Stdout(_))) {}
+    link.abort();
+    let begun = Instant::now();
+    while !done.exists() {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn on_terminal(script: &str) -> ExecStart {
+    let terminal = Some(TerminalSize { rows: 33, columns: 111 });
+    ExecStart { terminal, stdin: true, ..sh(script) }
+}
+
+impl Call {
+    /// Reads until this was shown.
+    async fn until(&mut self, shown: &mut Vec<u8>, expected: &str) {
+        while !String::from_utf8_lossy(shown).contains(expected) {
+            match self.next().await {
+                Some(Output::Stdout(bytes)) => shown.extend_from_slice(&bytes),
+                Some(Output::Started(_) | Output::Typed(_)) => {}
+                other => panic!("{other:?} after {:?}", String::from_utf8_lossy(shown)),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_command_on_a_terminal_sees_its_size_what_is_typed_and_signals() {
+    let script = "stty size; trap 'stty size' WINCH; trap 'echo int' INT; read x; echo got-$x; \
+        echo set; until test -n \"$stop\"; do sleep 0.05; test -e /nonexistent; done";
+    let mut call = Call::start(&mut agent(), on_terminal(script)).await.unwrap();
+    let mut shown = Vec::new();
+    call.until(&mut shown, "33 111\r\n").await;
+    call.send(Input::Stdin(b"words\r".to_vec().into())).await;
+    call.until(&mut shown, "got-words\r\nset\r\n").await;
+    call.send(Input::Resize(TerminalSize { rows: 10, columns: 20 })).await;
+    call.until(&mut shown, "10 20\r\n").await;
+    call.send(Input::Stdin(b"\x03".to_vec().into())).await;
+    call.until(&mut shown, "int\r\n").await;
+    call.send(Input::Signal(9)).await;
+    assert_eq!(call.rest().await.2.signal, 9);
+}
+
+#[tokio::test]
+async fn nothing_that_is_typed_is_lost_and_all_of_it_reported() {
+    let script = "stty raw -echo; echo ready; head -c 300000 | cksum";
+    let mut call = Call::start(&mut agent(), on_terminal(script)).await.unwrap();
+    call.until(&mut Vec::new(), "ready").await;
+    let sender = call.input.clone();
+    tokio::spawn(async move {
+        for _ in 0..100 {
+            let input = Some(Input::Stdin(vec![b'x'; 3000].into()));
+            sender.send(ExecInput { input }).await.unwrap();
+        }
+    });
+    let (mut typed, mut shown) = (0, Vec::new());
+    let exit = loop {
+        match call.next().await.unwrap() {
+            Output::Typed(count) => typed += count,
+            Output::Stdout(bytes) => shown.extend_from_slice(&bytes),
+            Output::Exit(exit) => break exit,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(exit.code, 0);
+    assert!(String::from_utf8_lossy(&shown).contains(" 300000"), "{shown:?}");
+    assert!((296_000..=300_000).contains(&typed), "{typed}");
+}
+
+#[tokio::test]
+async fn what_is_typed_is_reported_also_if_it_ends_the_command() {
+    for _ in 0..20 {
+        let mut call = Call::start(&mut agent(), on_terminal("echo set; read x")).await.unwrap();
+        call.until(&mut Vec::new(), "set").await;
+        call.send(Input::Stdin(b"\x03".to_vec().into())).await;
+        let mut typed = 0;
+        let exit = loop {
+            match call.next().await.unwrap() {
+                Output::Typed(count) => typed += count,
+                Output::Exit(exit) => break exit,
+                _ => {}
+            }
+        };
+        assert_eq!((typed, exit.signal), (1, 2));
+    }
+}
+
+#[tokio::test]
+async fn the_last_words_on_a_terminal_arrive() {
+    for round in 0..20 {
+        let script = format!("seq 3000; echo last-{round}");
+        let (shown, _, exit) = run(on_terminal(&script)).await;
+        let shown = String::from_utf8(shown).unwrap();
+        assert!(shown.ends_with(&format!("2999\r\n3000\r\nlast-{round}\r\n")), "{shown}");
+        assert_eq!(exit.code, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_terminal_that_hangs_up_ends_its_command_with_leave_to_save() {
+    let script = "trap 'echo saved; exit 3' HUP; echo set; while :; do sleep 0.05; done";
+    let mut call = Call::start(&mut agent(), on_terminal(script)).await.unwrap();
+    call.until(&mut Vec::new(), "set").await;
+    call.send(Input::HangUp(true)).await;
+    let (shown, _, exit) = call.rest().await;
+    assert!(String::from_utf8_lossy(&shown).contains("saved"), "{shown:?}");
+    assert_eq!(exit.code, 3);
+    let stubborn = "trap '' HUP TERM; echo set; while :; do sleep 0.05; done";
+    let mut call = Call::start(&mut agent(), on_terminal(stubborn)).await.unwrap();
+    call.until(&mut Vec::new(), "set").await;
+    call.send(Input::HangUp(true)).await;
+    assert_eq!(call.rest().await.2.signal, 9);
+}
+
+#[tokio::test]
+async fn a_dropped_call_ends_a_command_on_a_terminal() {
+    let mut call = Call::start(&mut agent(), on_terminal("echo $$; exec sleep 999")).await.unwrap();
+    let mut shown = Vec::new();
+    call.until(&mut shown, "\r\n").await;
+    let pid = String::from_utf8(shown).unwrap().trim().parse().unwrap();
+    drop(call);
+    gone(pid).await;
 }

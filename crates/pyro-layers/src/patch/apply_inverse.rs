@@ -5,6 +5,7 @@
 //! opaque directories are the kernel's own. Where no mount namespace is to be had, the upper layer
 //! is made up from the difference.
 
+mod own;
 mod tree;
 mod world;
 
@@ -118,6 +119,8 @@ impl Case {
         git_apply(&self.dir("applied"), &patch, &[], &told)?;
         let applied = Tree::read(&self.dir("applied"));
         tree::assert_same(&applied, &workspace, &found.not_in_patch, None, &told);
+        own::check(&self.dir("lower"), &self.dir("applied"), &patch, &told);
+        own::check_renames(&self.root, &self.dir("lower"), &self.dir("applied"), &told)?;
         git_apply(&self.dir("applied"), &patch, &["-R"], &told)?;
         let reversed = Tree::read(&self.dir("applied"));
         tree::assert_same(&reversed, &seed_tree, &found.not_in_patch, Some(&workspace), &told);

@@ -93,6 +93,46 @@ impl<W: Write> Write for Lines<W> {
 }
 
 #[cfg(test)]
+pub(super) fn encode_for_test(bytes: &[u8]) -> String {
+    let mut out = Vec::new();
+    for pending in bytes.chunks(LINE) {
+        let mut lines = Lines { out: Vec::new(), pending: pending.to_vec() };
+        let _ = lines.write_line();
+        out.append(&mut lines.out);
+    }
+    String::from_utf8_lossy(&out).trim_end().to_owned()
+}
+
+/// The bytes of lines in base 85, which end with the block. `None` if they are none.
+pub(super) fn decode(lines: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    for line in lines.split(|byte| *byte == b'\n') {
+        let Some((letter, digits)) = line.strip_suffix(b"\r").unwrap_or(line).split_first() else {
+            continue;
+        };
+        let length = match letter {
+            b'A'..=b'Z' => letter - b'A' + 1,
+            b'a'..=b'z' => letter - b'a' + 27,
+            _ => return None,
+        };
+        let (groups, rest) = digits.as_chunks::<5>();
+        if !rest.is_empty() || groups.len() != usize::from(length).div_ceil(4) {
+            return None;
+        }
+        let begun = bytes.len();
+        for group in groups {
+            let word = group.iter().try_fold(0_u32, |word, digit| {
+                let value = ALPHABET.iter().position(|letter| letter == digit)?;
+                word.checked_mul(85)?.checked_add(value as u32)
+            })?;
+            bytes.extend_from_slice(&word.to_be_bytes());
+        }
+        bytes.truncate(begun + usize::from(length));
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

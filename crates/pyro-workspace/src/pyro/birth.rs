@@ -104,6 +104,7 @@ pub(super) async fn give(
         .args(["--id", id.as_str(), "--lock-fd", &LOCK_FD.to_string(), "--boot", &orders])
         .args(["--settings", &settings])
         .args(ephemeral.then_some("--ephemeral"))
+        .args(pyro.home.client().map(|name| format!("--client={}", name.as_str())))
         .current_dir("/")
         .stdin(input)
         .stdout(output)
@@ -130,7 +131,8 @@ pub(super) async fn give_warm(
     watch: &Watch,
 ) -> Result<Newborn> {
     let Streams { input, output, log, lifeline, words } = Streams::new(pyro, id)?;
-    let gift = Gift { id: id.clone(), ephemeral, lock: lock.share()?, input, output, log };
+    let client = pyro.home.client().cloned();
+    let gift = Gift { id: id.clone(), ephemeral, client, lock: lock.share()?, input, output, log };
     reserved.give(&gift).map_err(|error| Error::io("the warm machine is gone", &error))?;
     drop((gift, lock));
     Newborn { lifeline, words, child: None }.until_ready(watch).await

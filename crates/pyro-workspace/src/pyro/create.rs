@@ -1,9 +1,11 @@
 //! Creating a workspace: it either comes to be whole, or nothing is left of it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use pyro_contract::exec::ExecRequest;
 use pyro_contract::name::{WorkspaceId, WorkspaceRef};
+use pyro_contract::shell::TerminalSize;
 use pyro_contract::workspace::{CreateRequest, EngineKind, WorkspaceStatus};
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_environment::{Environment, Template};
@@ -38,7 +40,17 @@ impl Ephemeral {
             )
             .with_hint("create a workspace, and run the command in it with `--detach`"));
         }
-        client::exec(&self.dir, request).await
+        client::exec(&self.dir, request, None).await
+    }
+
+    /// The same on a terminal of its own, for a person.
+    pub async fn exec_on_terminal(
+        &self,
+        request: &ExecRequest,
+        size: TerminalSize,
+    ) -> Result<ExecSession> {
+        request.validate()?;
+        client::exec(&self.dir, request, Some(size)).await
     }
 
     /// Deletes it; when this returns nothing of it is left.
@@ -75,6 +87,7 @@ impl Pyro {
     ) -> Result<(WorkspaceId, birth::Newborn)> {
         let shape = request.shape.or(self.settings.shape);
         shape.validate()?;
+        request.limits.validate()?;
         let engine = self.engine_for(request.engine).await?;
         // A seed that cannot be is refused before anything is fetched for it.
         seed::check(&request.seed)?;
@@ -94,7 +107,7 @@ impl Pyro {
                 (None, Some(template)) => Disk::Clone(template),
                 (None, None) => Disk::New,
             };
-            let template = draft.fill(&settings.programs, disk, &worker)?;
+            let template = draft.fill(&settings.programs, disk, &home.derived(), &worker)?;
             Ok((draft, warm, template))
         })
         .await?;
@@ -136,6 +149,7 @@ impl Pyro {
             record.name = request.name;
             record.labels = request.labels;
             record.shape = request.shape.or(settings.shape);
+            record.limits = request.limits;
             record.env = request.env;
             record.ttl_seconds = request.ttl_seconds;
             record.seed.source = seed::absolute(request.seed)?;
@@ -167,7 +181,13 @@ struct Draft {
 
 impl Draft {
     /// Packs the seed and makes the disk. Returns the template that the disk is from, if any.
-    fn fill(&mut self, programs: &Programs, disk: Disk, watch: &Watch) -> Result<Option<Template>> {
+    fn fill(
+        &mut self,
+        programs: &Programs,
+        disk: Disk,
+        cache: &Path,
+        watch: &Watch,
+    ) -> Result<Option<Template>> {
         let source = self.record.seed.source.clone();
         self.record.seed = seed::pack(&source, &self.dir.baseline_file(), self.dir.path(), watch)?;
         let warm = matches!(disk, Disk::Warm);
@@ -180,7 +200,7 @@ impl Draft {
             Disk::New | Disk::Warm => None,
         };
         if template.is_none() && !warm {
-            engine.create_storage(&storage, self.record.shape.disk_mib)?;
+            engine.create_storage(&storage, self.record.shape.disk_mib, cache)?;
         }
         std::fs::File::create(self.dir.activity_file()).map_err(|error| {
             let path = self.dir.activity_file();

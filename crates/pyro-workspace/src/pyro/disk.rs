@@ -29,7 +29,7 @@ use super::{Pyro, blocking};
 use crate::engines;
 use crate::lock::Lock;
 use crate::possession::{self, For, Possession};
-use crate::review::components;
+use crate::review::{components, unfinished};
 use crate::watch::{Watch, interrupted};
 
 /// What an image has beyond what lies in it: superblocks, bitmaps, journal.
@@ -93,6 +93,9 @@ impl Pyro {
         blocking(move || {
             let engine = engines::of(record.engine, &settings.programs);
             let storage = engine.open_storage(&dir.storage())?;
+            if storage.unfinished {
+                return Err(unfinished(&record.id));
+            }
             let overlay = |upper: Arc<dyn Layer>, lower: &Path| -> Result<Arc<dyn Layer>> {
                 let lower: Arc<dyn Layer> = Arc::new(ErofsLayer::open(lower)?);
                 Ok(Arc::new(OverlayLayer::new(vec![upper, lower])?))

@@ -53,7 +53,17 @@ impl Pyro {
     /// Drops what no workspace uses; with `all`, also what the next one would need again.
     pub async fn prune_environments(&self, all: bool, watch: &Watch) -> Result<PruneReport> {
         let in_use = self.environments_in_use().await?;
-        self.with_store(watch, move |store, watch| Ok(store.prune(&in_use, all, watch)?)).await
+        let home = self.home.clone();
+        self.with_store(watch, move |store, watch| {
+            let mut report = store.prune(&in_use, all, watch)?;
+            let freed = home.prune_derived(all);
+            if freed > 0 {
+                report.removed.push("what was made of images that are gone".into());
+                report.freed_bytes += freed;
+            }
+            Ok(report)
+        })
+        .await
     }
 
     /// The environment, fetched first if it is not cached.

@@ -222,12 +222,13 @@ async fn freeze(
         image: origin.image(),
         storage: scratch.join("disk"),
         runtime_dir: scratch.join("run"),
+        cache_dir: scratch.join("derived"),
         vcpu_count: shape.vcpu_count,
         mem_mib: shape.mem_mib,
         run_as: machine_user(&origin.environment.digest.to_string()),
     };
     std::fs::create_dir(&spec.runtime_dir)
         .map_err(EngineError::io(format!("cannot create {}", spec.runtime_dir.display())))?;
-    engine.create_storage(&spec.storage, shape.disk_mib)?;
+    engine.create_storage(&spec.storage, shape.disk_mib, &spec.cache_dir)?;
     engine.prepare(&spec, template).await
 }

@@ -9,6 +9,8 @@ use pyro_contract::workspace::{EngineChoice, ShapeRequest};
 use pyro_contract::{Error, ErrorCode, Result};
 use serde::Deserialize;
 
+use crate::journal::JournalBounds;
+
 use super::{Programs, Settings, Templates};
 
 /// No configuration file is longer.
@@ -22,6 +24,8 @@ pub(super) const KEYS: &[&str] = &[
     "shape.disk_mib",
     "templates.enabled",
     "templates.warm_mib",
+    "journal.command_mib",
+    "journal.workspace_mib",
     "programs.qemu",
     "programs.firecracker",
     "programs.jailer",
@@ -35,6 +39,7 @@ struct Text {
     engine: Option<EngineChoice>,
     shape: ShapeRequest,
     templates: TemplatesText,
+    journal: JournalText,
     programs: Programs,
 }
 
@@ -43,6 +48,33 @@ struct Text {
 struct TemplatesText {
     enabled: Option<bool>,
     warm_mib: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct JournalText {
+    command_mib: Option<u32>,
+    workspace_mib: Option<u32>,
+}
+
+impl JournalText {
+    fn bounds(&self, path: &Path) -> Result<JournalBounds> {
+        let built_in = JournalBounds::default();
+        let bounds = JournalBounds {
+            command_mib: self.command_mib.unwrap_or(built_in.command_mib),
+            workspace_mib: self.workspace_mib.unwrap_or(built_in.workspace_mib),
+        };
+        if bounds.command_mib == 0 || bounds.workspace_mib < bounds.command_mib {
+            return Err(Error::new(
+                ErrorCode::InvalidArgument,
+                format!("{}: the bounds of the journal make no sense", path.display()),
+            )
+            .with_hint(
+                "journal.command_mib is at least 1, journal.workspace_mib at least as much",
+            ));
+        }
+        Ok(bounds)
+    }
 }
 
 /// What the file says. If it is not there: the defaults, unless somebody named it.
@@ -73,6 +105,7 @@ pub(super) fn read(path: &Path, required: bool) -> Result<Settings> {
             enabled: said.templates.enabled.unwrap_or(built_in.enabled),
             warm_mib: said.templates.warm_mib.unwrap_or(built_in.warm_mib),
         },
+        journal: said.journal.bounds(path)?,
         programs: said.programs,
     })
 }

@@ -5,12 +5,14 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use pyro_contract::journal::EventKind;
 use pyro_contract::workspace::WorkspaceState;
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_engine::Machine;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Shared;
+use crate::caller::Caller;
 use crate::home::WorkspaceDir;
 use crate::protocol::Hold;
 use crate::record::{Record, paused};
@@ -30,6 +32,7 @@ const QUEUE: usize = 16;
 /// A request, and where its answer goes.
 pub(super) struct Asked {
     hold: Hold,
+    caller: Caller,
     answer: oneshot::Sender<Result<()>>,
 }
 
@@ -63,13 +66,13 @@ impl Default for Asking {
 
 impl Asking {
     /// Asks, and waits until it is so.
-    pub(super) async fn ask(&self, hold: Hold) -> Result<()> {
+    pub(super) async fn ask(&self, hold: Hold, caller: Caller) -> Result<()> {
         let ended = || {
             Error::new(ErrorCode::WrongState, "the workspace is about to stop")
                 .with_hint("`pyro workspace start` starts it again")
         };
         let (answer, answered) = oneshot::channel();
-        self.sender.send(Asked { hold, answer }).await.map_err(|_| ended())?;
+        self.sender.send(Asked { hold, caller, answer }).await.map_err(|_| ended())?;
         answered.await.map_err(|_| ended())?
     }
 
@@ -127,12 +130,23 @@ impl Workspace<'_> {
     /// Does what was asked, and says how it went.
     pub(super) async fn answer(&self, asked: Asked, record: &mut Record) {
         let done = match (asked.hold, record.state) {
-            (Hold::Pause, WorkspaceState::Started) => self.pause(record).await,
-            (Hold::Resume, WorkspaceState::Paused) => self.resume(record).await,
+            (Hold::Pause, WorkspaceState::Started) => {
+                self.noted(self.pause(record).await, EventKind::Paused, &asked.caller).await
+            }
+            (Hold::Resume, WorkspaceState::Paused) => {
+                self.noted(self.resume(record).await, EventKind::Resumed, &asked.caller).await
+            }
             _ => Ok(()),
         };
         // Whoever asked may have gone; what he asked for stands.
         let _ = asked.answer.send(done);
+    }
+
+    /// Enters in the journal what was done.
+    async fn noted(&self, done: Result<()>, kind: EventKind, caller: &Caller) -> Result<()> {
+        done?;
+        self.shared.note(kind, caller).await;
+        Ok(())
     }
 
     async fn pause(&self, record: &mut Record) -> Result<()> {

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use pyro_contract::limits::WorkspaceLimits;
 use pyro_contract::workspace::Isolation;
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_engine::{Engine, EngineError, Exit, Machine, MachineSpec};
@@ -63,13 +64,13 @@ impl Newborn {
     pub(super) async fn adopt(
         &mut self,
         baseline: &Path,
-        hostname: &str,
+        (hostname, limits): (&str, WorkspaceLimits),
         boot: &Boot,
         home: &Home,
     ) -> Result<Greeting> {
         self.machine.insert_baseline(baseline).await?;
         let adopted = tokio::select! {
-            adopted = self.go_on(hostname) => match adopted {
+            adopted = self.go_on(hostname, limits) => match adopted {
                 Ok(greeting) => Ok(greeting),
                 // The stream breaks a moment before the machine's end is known; that end says more.
                 Err(error) => match tokio::time::timeout(
@@ -96,15 +97,17 @@ impl Newborn {
         Ok(())
     }
 
-    async fn go_on(&self, hostname: &str) -> Result<Greeting> {
+    async fn go_on(&self, hostname: &str, limits: WorkspaceLimits) -> Result<Greeting> {
         // The request is in the stream before the machine goes on, if it was held still.
-        let (greeting, resumed) =
-            tokio::join!(self.agent.adopt(hostname, self.host_kernel, self.patience), async {
+        let (greeting, resumed) = tokio::join!(
+            self.agent.adopt(hostname, limits, self.host_kernel, self.patience),
+            async {
                 match self.held {
                     true => self.machine.resume().await,
                     false => Ok(()),
                 }
-            });
+            }
+        );
         resumed?;
         greeting
     }
@@ -133,7 +136,7 @@ async fn restore(
         fs::create_dir(&spec.runtime_dir)
     };
     anew().map_err(|error| Error::io("cannot make the machine's files anew", &error))?;
-    engine.create_storage(&spec.storage, disk_mib)?;
+    engine.create_storage(&spec.storage, disk_mib, &spec.cache_dir)?;
     Ok(None)
 }
 

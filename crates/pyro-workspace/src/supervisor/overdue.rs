@@ -11,10 +11,10 @@ use tokio::time::Instant;
 use super::hold::Asking;
 
 /// How long a command's end may be on its way once its time is up.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 
-/// Counts the time that is spent waiting for the machine: not that of a client that reads slowly,
-/// nor that in which the machine was held still.
+/// Counts the time in which the machine could have ended the command: not that in which its client
+/// reads slowly, nor that in which the machine was held still.
 pub(super) struct Overdue<'a> {
     limit: Option<Duration>,
     holds: &'a Asking,
@@ -29,12 +29,12 @@ impl<'a> Overdue<'a> {
         Self { limit, holds, waited: Duration::ZERO, since: None }
     }
 
-    /// The machine is waited for from now on.
+    /// The machine has its turn from now on.
     pub(super) fn begin(&mut self) {
         self.since.get_or_insert_with(|| (Instant::now(), self.holds.stood_still()));
     }
 
-    /// It said something.
+    /// The client has.
     pub(super) fn pause(&mut self) {
         self.waited = self.so_far();
         self.since = None;
@@ -59,6 +59,7 @@ impl<'a> Overdue<'a> {
             signal: Some(rustix::process::Signal::KILL.as_raw()),
             timed_out: true,
             oom_killed: false,
+            limits_hit: Vec::new(),
             duration_ms: u64::try_from(self.so_far().as_millis()).unwrap_or(u64::MAX),
         }
     }

@@ -17,11 +17,12 @@ use pyro_contract::workspace::Usage;
 use pyro_contract::{Error, ErrorCode, Result};
 use tokio::net::UnixListener;
 
-use super::{Ending, Shared, exec};
+use super::{Ending, Shared, commands, exec, files, follow, shell, sync, tree, update};
+use crate::caller::Caller;
 use crate::home::WorkspaceDir;
 use crate::protocol::{
-    EXEC, FREEZE, FreezeReport, HOLD, Hold, HoldReport, LiveStatus, MAX_FRAME, STATUS, STOP,
-    StopMode, USAGE,
+    EXEC, FILES, FOLLOW, FREEZE, FilesReport, FilesRequest, FreezeReport, HOLD, Hold, HoldReport,
+    LiveStatus, MAX_FRAME, SIGNAL, STATUS, STOP, SYNC, StopMode, TREE, UPDATE, USAGE,
 };
 
 /// Nobody may hold a machine's disk for longer, whatever it reads.
@@ -56,6 +57,13 @@ pub(super) async fn serve(listener: UnixListener, shared: Arc<Shared>) -> Error 
         .route(HOLD, post(hold))
         .route(EXEC, any(open_exec))
         .route(FREEZE, any(open_freeze))
+        .route(SYNC, any(open_sync))
+        .route(TREE, any(open_tree))
+        .route(FILES, post(ask_files))
+        .merge(shell::routes::all())
+        .route(FOLLOW, any(follow::open))
+        .route(UPDATE, post(update::ask))
+        .route(SIGNAL, post(commands::signal))
         .with_state(shared);
     match axum::serve(listener, router).await {
         Err(error) => Error::io("the control socket failed", &error),
@@ -77,24 +85,67 @@ async fn usage(State(shared): State<Arc<Shared>>) -> Json<Option<Usage>> {
 }
 
 /// Answers at once; that the workspace is at rest is known by its lock being free.
-async fn stop(State(shared): State<Arc<Shared>>, Json(mode): Json<StopMode>) -> StatusCode {
-    shared.ending.send_replace(Some(Ending::Asked(mode)));
+async fn stop(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    Json(mode): Json<StopMode>,
+) -> StatusCode {
+    shared.ending.send_replace(Some(Ending::Asked(mode, caller)));
     StatusCode::ACCEPTED
 }
 
-async fn hold(State(shared): State<Arc<Shared>>, Json(hold): Json<Hold>) -> Json<HoldReport> {
-    Json(match shared.holds.ask(hold).await {
+async fn hold(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    Json(hold): Json<Hold>,
+) -> Json<HoldReport> {
+    Json(match shared.holds.ask(hold, caller).await {
         Ok(()) => HoldReport::Done,
         Err(error) => HoldReport::Failed(error),
     })
 }
 
-async fn open_exec(State(shared): State<Arc<Shared>>, upgrade: WebSocketUpgrade) -> Response {
+async fn open_exec(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    upgrade: WebSocketUpgrade,
+) -> Response {
     upgrade
         .max_message_size(MAX_FRAME)
         .max_frame_size(MAX_FRAME)
-        .on_upgrade(move |socket| exec::session(socket, shared))
+        .on_upgrade(move |socket| exec::session(socket, shared, caller))
         .into_response()
+}
+
+async fn open_sync(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    upgrade
+        .max_message_size(MAX_FRAME)
+        .max_frame_size(MAX_FRAME)
+        .on_upgrade(move |socket| sync::session(socket, shared, caller))
+        .into_response()
+}
+
+async fn open_tree(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    upgrade
+        .max_message_size(MAX_FRAME)
+        .max_frame_size(MAX_FRAME)
+        .on_upgrade(move |socket| tree::session(socket, shared, caller))
+        .into_response()
+}
+
+async fn ask_files(
+    State(shared): State<Arc<Shared>>,
+    Json(request): Json<FilesRequest>,
+) -> Json<FilesReport> {
+    Json(files::answer(&shared, request).await)
 }
 
 async fn open_freeze(State(shared): State<Arc<Shared>>, upgrade: WebSocketUpgrade) -> Response {

@@ -11,11 +11,11 @@ use tokio::sync::watch;
 use super::Shared;
 
 /// How long a command may run between two questions.
-const ASK_EVERY: Duration = Duration::from_secs(10);
+const ASK_EVERY: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 10_000 });
 
 /// How long an answer may take. The agent runs ahead of all else in its machine, but an emulated
 /// machine on a busy host is slow.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 60 });
 
 /// See the module.
 #[derive(Default)]

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pyro_contract::exec::ExecRequest;
+use pyro_contract::limits::WorkspaceLimits;
 use pyro_contract::workspace::{EngineKind, Seed, Shape};
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_engine::{Image, MachineSpec};
@@ -86,7 +87,7 @@ pub async fn wait(orders: WarmOrders) -> Result<()> {
     };
     // From here on it belongs to that client. Whoever else came is sent away by the listener's end.
     let _ = fs::remove_file(place.0.join(SOCKET));
-    let Gift { id, ephemeral, lock, input, output, log } = receive(client).await?;
+    let Gift { id, ephemeral, client: giver, lock, input, output, log } = receive(client).await?;
     let take = || -> io::Result<()> {
         rustix::stdio::dup2_stdin(&input)?;
         rustix::stdio::dup2_stdout(&output)?;
@@ -96,7 +97,8 @@ pub async fn wait(orders: WarmOrders) -> Result<()> {
     take().map_err(|error| Error::io("cannot take over the workspace", &error))?;
     drop((input, output, log));
     let (home, boot, settings) = (home.clone(), boot.clone(), settings.clone());
-    let ended = own(Orders { home, id, lock, ephemeral, boot, settings }, Some(newborn)).await;
+    let orders = Orders { home, id, lock, ephemeral, boot, settings, client: giver };
+    let ended = own(orders, Some(newborn)).await;
     // The machine has its files there for as long as it lives.
     drop(place);
     ended
@@ -125,13 +127,14 @@ async fn warm_up(orders: &WarmOrders) -> Result<Newborn> {
         },
         storage: directory.join(DISK),
         runtime_dir: directory.join("run"),
+        cache_dir: home.derived(),
         vcpu_count: shape.vcpu_count,
         mem_mib: shape.mem_mib,
         run_as: machine_user(&directory.to_string_lossy()),
     };
     match &boot.template {
         Some(template) => engine.clone_storage(&template.directory, &spec.storage)?,
-        None => engine.create_storage(&spec.storage, shape.disk_mib)?,
+        None => engine.create_storage(&spec.storage, shape.disk_mib, &spec.cache_dir)?,
     }
     fs::create_dir(&spec.runtime_dir)
         .map_err(|error| Error::io("cannot make a directory for the machine", &error))?;
@@ -141,7 +144,7 @@ async fn warm_up(orders: &WarmOrders) -> Result<Newborn> {
         return Ok(newborn);
     }
     seed::pack(&Seed::Empty, &baseline, directory, &Watch::default())?;
-    newborn.adopt(&baseline, NAME, boot, home).await?;
+    newborn.adopt(&baseline, (NAME, WorkspaceLimits::default()), boot, home).await?;
     rehearse(&newborn.agent).await?;
     newborn.hold().await?;
     Ok(newborn)
@@ -152,7 +155,7 @@ async fn rehearse(agent: &Agent) -> Result<()> {
     for argv in [vec!["true"], vec!["sh", "-c", "ls / > /dev/null"]] {
         let mut request = ExecRequest::new(argv);
         request.timeout_seconds = Some(REHEARSAL.as_secs());
-        let (_input, mut output) = agent.exec(&request, "/", &[]).await?;
+        let (_input, mut output) = agent.exec(&request, "/", &[], None).await?;
         let ended = async { while let Ok(Some(_)) = output.message().await {} };
         let _ = tokio::time::timeout(REHEARSAL, ended).await;
     }

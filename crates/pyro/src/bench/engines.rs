@@ -17,7 +17,7 @@ use serde::Serialize;
 use tokio::process::Command;
 use tokio::sync::Notify;
 
-use super::{Rounds, Times, timed};
+use super::{Rounds, Times, mcp, timed};
 
 /// How many machines are created at once.
 const AT_ONCE: u64 = 10;
@@ -48,15 +48,22 @@ pub(crate) struct EngineReport {
     pub(crate) create_warm: Option<Times>,
     /// `pyro run ENV -- true`, from start to end, deletion included.
     pub(crate) run_cli: Option<Times>,
-    /// `true` through the library.
+    /// `true` through the library, one after the other.
     pub(crate) exec_library: Option<Times>,
+    /// Fork and exec of `true` by a shell in the guest, in milliseconds: what is left if nothing is
+    /// asked for from outside.
+    pub(crate) guest_fork_exec_ms: Option<f64>,
     /// `pyro workspace exec WS -- true`.
     pub(crate) exec_cli: Option<Times>,
+    /// `true` as a tool call.
+    pub(crate) mcp: Option<mcp::McpReport>,
     pub(crate) pause: Option<Times>,
     pub(crate) resume: Option<Times>,
     /// An idle workspace's share of memory, supervisor included, in bytes.
     pub(crate) idle_memory_bytes: Option<u64>,
     pub(crate) at_once: Option<AtOnce>,
+    /// A tree of small files, pushed and pushed again.
+    pub(crate) sync: Option<super::sync::SyncReport>,
 }
 
 /// Several creates at the same time.
@@ -108,14 +115,18 @@ impl Bench<'_> {
             create_warm: warm,
             run_cli,
             exec_library: None,
+            guest_fork_exec_ms: None,
             exec_cli: None,
+            mcp: None,
             pause: None,
             resume: None,
             idle_memory_bytes: None,
             at_once: None,
+            sync: None,
         };
         self.alive(engine, &mut report).await?;
         report.at_once = Some(self.at_once(engine).await?);
+        report.sync = Some(self.sync(engine).await?);
         Ok(Ok(report))
     }
 
@@ -137,7 +148,7 @@ impl Bench<'_> {
         Ok(Times::of(times))
     }
 
-    async fn create(&self, pyro: &Pyro, engine: EngineKind) -> Result<WorkspaceStatus> {
+    pub(super) async fn create(&self, pyro: &Pyro, engine: EngineKind) -> Result<WorkspaceStatus> {
         let status = pyro.create(self.request(engine), self.watch).await?;
         nothing(pyro, &reference(&status)).await?;
         Ok(status)
@@ -190,7 +201,10 @@ impl Bench<'_> {
             times.push(timed(nothing(pyro, &workspace)).await?.1);
         }
         report.exec_library = Times::of(times);
+        report.guest_fork_exec_ms = Some(self.fork_exec(pyro, &workspace).await?);
         report.exec_cli = self.cli(&["workspace", "exec", workspace.as_str()]).await?;
+        let mcp = mcp::measure(pyro, self.program, &workspace, self.rounds.many).await?;
+        report.mcp = Some(mcp);
         let (mut pauses, mut resumes) = (Vec::new(), Vec::new());
         for _ in 0..self.rounds.some {
             match timed(pyro.pause(&workspace)).await {
@@ -207,6 +221,19 @@ impl Bench<'_> {
         pyro.delete(&reference(&idle)).await?;
         pyro.delete(&workspace).await?;
         Ok(())
+    }
+
+    /// As the guest itself counts it, over many.
+    async fn fork_exec(&self, pyro: &Pyro, workspace: &WorkspaceRef) -> Result<f64> {
+        let rounds = self.rounds.many;
+        let script = format!("i=0; while [ $i -lt {rounds} ]; do /bin/true; i=$((i+1)); done");
+        let mut session = pyro.exec(workspace, &ExecRequest::new(["sh", "-c", &script])).await?;
+        while let Some(event) = session.output.next().await? {
+            if let ExecEvent::Exit(outcome) = event {
+                return Ok(outcome.duration_ms as f64 / f64::from(rounds));
+            }
+        }
+        Err(Error::new(ErrorCode::MachineFailed, "a loop of `true` did not come to its end"))
     }
 
     async fn at_once(&self, engine: EngineKind) -> Result<AtOnce> {
@@ -278,7 +305,7 @@ pub(super) async fn command_time(mut command: Command) -> Result<Duration> {
         .with_hint("nothing can be measured with it; `pyro doctor` checks this host"))
 }
 
-fn reference(status: &WorkspaceStatus) -> WorkspaceRef {
+pub(super) fn reference(status: &WorkspaceStatus) -> WorkspaceRef {
     WorkspaceRef::Id(status.id.clone())
 }
 

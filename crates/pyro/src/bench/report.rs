@@ -1,10 +1,11 @@
 //! What was measured, for people and for programs.
 
-use pyro_contract::workspace::EngineKind;
+use pyro_contract::workspace::{EngineKind, Isolation};
 use serde::Serialize;
 
 use super::Times;
 use super::engines::EngineReport;
+use super::mcp::McpReport;
 use super::peers::PeerReport;
 use crate::show;
 
@@ -65,6 +66,10 @@ impl Report {
                 (p50(one.create_cold), p50(one.create_template), p50(one.create_warm));
             say(format!("{name}: from a template against cold"), template, cold, 1.0 / 8.0);
             say(format!("{name}: warm against from a template"), warm, template, 1.0 / 4.0);
+            if one.isolation == Some(Isolation::EmulatedVm) {
+                let what = format!("{name}: exec of `true` against fork and exec in the guest");
+                say(what, p50(one.exec_library), one.guest_fork_exec_ms, 1.5);
+            }
             if let Some(at_once) = &one.at_once {
                 let alone = at_once.creates as f64 * at_once.cpu_of_one_ms;
                 let what = format!(
@@ -73,6 +78,16 @@ impl Report {
                 );
                 say(what, Some(at_once.wall_ms), Some(alone), 1.5);
             }
+        }
+        for one in &self.engines {
+            let (name, Some(sync)) = (one.engine, &one.sync) else { continue };
+            let (copy, first, second) = (p50(sync.copy), p50(sync.first), p50(sync.second));
+            if name == EngineKind::Container {
+                let what = format!("{name}: push of {} files against `cp -a`", sync.files);
+                say(what, first, copy, 3.0);
+            }
+            let what = format!("{name}: push after touching one file against the first");
+            say(what, second, first, 1.0 / 20.0);
         }
         let podman = self.peers.iter().find(|peer| peer.peer == "podman");
         let container = self.engines.iter().find(|one| one.engine == EngineKind::Container);
@@ -98,6 +113,7 @@ impl Report {
         for one in &self.engines {
             let isolation = one.isolation.map_or("", |isolation| isolation.describe());
             text += &format!("\n{} ({isolation})\n", one.engine);
+            let mcp = one.mcp.as_ref();
             let rows = [
                 ("create to first command, cold", one.create_cold),
                 ("create to first command, from a template", one.create_template),
@@ -105,10 +121,36 @@ impl Report {
                 ("pyro run ENV -- true", one.run_cli),
                 ("exec true, through the library", one.exec_library),
                 ("exec true, through the command line", one.exec_cli),
+                (
+                    "exec true, the same operation as a tool would call it",
+                    mcp.and_then(|mcp| mcp.operation),
+                ),
+                ("exec true, as an MCP tool over stdio", mcp.and_then(|mcp| mcp.stdio)),
+                ("exec true, as an MCP tool over HTTP", mcp.and_then(|mcp| mcp.http)),
                 ("pause", one.pause),
                 ("resume", one.resume),
             ];
             text += &times(rows);
+            if let Some(sync) = &one.sync {
+                let files = sync.files;
+                text += &format!("a tree of {files} files\n");
+                text += &times([
+                    ("cp -a on the host", sync.copy),
+                    ("sync push", sync.first),
+                    ("sync push after touching one", sync.second),
+                ]);
+            }
+            if let Some(ms) = one.guest_fork_exec_ms {
+                text += &format!("a fork and exec of true within takes {ms:.2} ms\n");
+            }
+            if let Some((stdio, http)) =
+                mcp.and_then(|mcp| Some((mcp.stdio_adds_ms?, mcp.http_adds_ms?)))
+            {
+                text += &format!(
+                    "MCP adds {stdio:.2} ms to a call over stdio, {http:.2} ms over HTTP (wanted: under {})\n",
+                    McpReport::WANTED_MS
+                );
+            }
             if let Some(bytes) = one.idle_memory_bytes {
                 text += &format!("an idle workspace takes {} of memory\n", show::bytes(bytes));
             }
@@ -175,11 +217,14 @@ mod tests {
             create_warm: None,
             run_cli: None,
             exec_library: times(1.0),
+            guest_fork_exec_ms: Some(0.5),
             exec_cli: times(5.0),
+            mcp: None,
             pause: None,
             resume: None,
             idle_memory_bytes: None,
             at_once: None,
+            sync: None,
         });
         report.compare();
         assert_eq!(report.ratios, [], "there is no peer");

@@ -51,15 +51,7 @@ async fn list(pyro: &Pyro, request: &DiskListRequest, ui: &Ui) -> Result<()> {
 }
 
 fn row(entry: &DiskEntry) -> Vec<String> {
-    let kind = match entry.kind {
-        FileKind::File => '-',
-        FileKind::Directory => 'd',
-        FileKind::Symlink => 'l',
-        FileKind::CharDevice => 'c',
-        FileKind::BlockDevice => 'b',
-        FileKind::Fifo => 'p',
-        FileKind::Socket => 's',
-    };
+    let kind = show::letter(entry.kind);
     let mut path = entry.path.to_string();
     if let Some(target) = &entry.target {
         path += &format!(" -> {target}");

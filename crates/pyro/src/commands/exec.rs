@@ -9,8 +9,10 @@ use pyro_workspace::{Collected, ExecEvent, ExecInput, ExecSession, Pyro};
 use tokio::io::AsyncReadExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::interactive;
+use super::terminal::{self, RawTerminal};
 use super::workspace::create_request;
-use crate::cli::{ExecArgs, RunArgs};
+use crate::cli::{ExecArgs, InteractiveArgs, RunArgs};
 use crate::ui::{Ui, write_stdout};
 
 pub(super) async fn run_once(pyro: &Pyro, args: RunArgs, ui: &Ui) -> Result<u8> {
@@ -18,17 +20,30 @@ pub(super) async fn run_once(pyro: &Pyro, args: RunArgs, ui: &Ui) -> Result<u8> 
         cwd: args.cwd,
         user: args.user,
         timeout_seconds: args.timeout_seconds,
-        stdin: ui.passes_stdin(),
+        stdin: passes_stdin(args.interactive, ui),
+        shell: args.shell,
+        max_output_bytes: args.max_output_bytes,
         ..ExecRequest::new(args.argv)
     };
     request.validate()?;
+    if args.interactive.tty {
+        RawTerminal::check()?;
+    }
+    let cap = request.output_cap();
     let create = create_request(args.machine)?;
     let bar = ui.progress();
     let created = pyro.create_ephemeral(create, &bar.watch()).await;
     bar.finish();
     let workspace = created?;
     ui.note_isolation(&workspace.status);
-    let ended = async { follow(workspace.exec(&request).await?, ui).await }.await;
+    let ended = async {
+        if args.interactive.tty {
+            let session = workspace.exec_on_terminal(&request, terminal::size()).await?;
+            return interactive::follow(session, ui).await;
+        }
+        follow(workspace.exec(&request).await?, request.stdin, (cap, false), ui).await
+    };
+    let ended = ended.await;
     workspace.end().await;
     ended
 }
@@ -44,31 +59,53 @@ pub(super) async fn in_workspace(
         env: args.env,
         user: args.user,
         timeout_seconds: args.timeout_seconds,
-        stdin: !args.detach && ui.passes_stdin(),
+        stdin: !args.detach && passes_stdin(args.interactive, ui),
         detach: args.detach,
+        shell: args.shell,
+        limits: args.limits.limits(),
+        max_output_bytes: args.max_output_bytes,
         ..ExecRequest::new(args.argv)
     };
+    if args.interactive.tty {
+        RawTerminal::check()?;
+        let session = pyro.exec_on_terminal(workspace, &request, terminal::size()).await?;
+        return interactive::follow(session, ui).await;
+    }
     let session = pyro.exec(workspace, &request).await?;
     if request.detach {
         let sequence = session.sequence;
         if ui.json() {
             ui.print_json(&serde_json::json!({ "sequence": sequence }))?;
+        } else if args.id_only {
+            write_stdout(format!("{sequence}\n").as_bytes())?;
         } else {
             ui.note(&format!(
-                "command {sequence} runs on; `pyro workspace logs {}` shows its output",
+                "command {sequence} runs on; `pyro workspace logs {} --sequence {sequence} --follow` \
+                 shows its output",
                 workspace.as_str()
             ));
         }
         return Ok(0);
     }
-    follow(session, ui).await
+    follow(session, request.stdin, (request.output_cap(), true), ui).await
 }
 
-/// Carries a command's streams until it ends.
-async fn follow(session: ExecSession, ui: &Ui) -> Result<u8> {
-    let ExecSession { mut output, input, .. } = session;
-    let mut collected = Collected::default();
-    let mut feeder = tokio::spawn(feed(input, ui.passes_stdin()));
+/// A command gets our stdin unless that is the keyboard, and that too if it is to be interactive.
+fn passes_stdin(interactive: InteractiveArgs, ui: &Ui) -> bool {
+    interactive.interactive || interactive.tty || ui.passes_stdin()
+}
+
+/// Carries a command's streams until it ends. With `--json` so many bytes of them are held; whether
+/// the rest can be had later depends on whether the workspace stays.
+async fn follow(
+    session: ExecSession,
+    stdin: bool,
+    (cap, stays): (usize, bool),
+    ui: &Ui,
+) -> Result<u8> {
+    let ExecSession { mut output, input, workspace, .. } = session;
+    let mut collected = Collected::at_most(cap);
+    let mut feeder = tokio::spawn(feed(input, stdin));
     let _stop_feeding = AbortOnDrop(feeder.abort_handle());
     let outcome = loop {
         let event = tokio::select! {
@@ -89,17 +126,12 @@ async fn follow(session: ExecSession, ui: &Ui) -> Result<u8> {
                 tokio::task::block_in_place(|| pass_on(stream, &bytes))?;
             }
             Some(ExecEvent::Exit(outcome)) => break outcome,
-            None => {
-                return Err(Error::new(
-                    ErrorCode::MachineFailed,
-                    "the connection to the workspace was lost while the command ran",
-                )
-                .with_hint("`pyro workspace status` tells its state"));
-            }
+            None => return Err(lost()),
         }
     };
     if ui.json() {
-        ui.print_json(&collected.into_result(outcome.clone()))?;
+        let workspace = stays.then_some(&workspace);
+        ui.print_json(&collected.into_result(outcome.clone(), workspace))?;
     } else {
         explain(&outcome, ui);
     }
@@ -115,12 +147,25 @@ fn pass_on(stream: Stream, bytes: &[u8]) -> Result<()> {
     }
 }
 
+/// The connection ended, and the command's end was not heard.
+pub(super) fn lost() -> Error {
+    Error::new(
+        ErrorCode::MachineFailed,
+        "the connection to the workspace was lost while the command ran",
+    )
+    .with_hint("`pyro workspace status` tells its state")
+}
+
 /// What a bare exit code would leave the user to guess.
-fn explain(outcome: &ExecOutcome, ui: &Ui) {
+pub(super) fn explain(outcome: &ExecOutcome, ui: &Ui) {
     if outcome.timed_out {
         ui.note("the command ran out of time; it and all it started were ended");
-    } else if outcome.oom_killed {
-        ui.note("the machine ran out of memory and killed the command; --mem-mib gives it more");
+    }
+    if outcome.oom_killed {
+        ui.note("memory ran out, and the kernel killed the command or a part of it");
+    }
+    for hit in &outcome.limits_hit {
+        ui.note(&hit.describe());
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::os::fd::{FromRawFd as _, OwnedFd};
 
+use pyro_contract::journal::ClientName;
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_workspace::Home;
 use pyro_workspace::supervisor::warm::{self, WarmOrders};
@@ -18,6 +19,7 @@ pub(super) async fn run(args: SuperviseArgs) -> Result<u8> {
         ephemeral: args.ephemeral,
         boot: passed_on("--boot", &args.boot)?,
         settings: passed_on("--settings", &args.settings)?,
+        client: args.client.as_deref().and_then(ClientName::new),
     };
     supervise(orders).await?;
     Ok(0)

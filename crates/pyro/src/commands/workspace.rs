@@ -5,6 +5,7 @@ use pyro_contract::workspace::{CreateRequest, Seed, WorkspaceStatus};
 use pyro_contract::{Error, ErrorCode, Result};
 use pyro_workspace::Pyro;
 
+use super::journal;
 use crate::cli::{CreateArgs, MachineArgs, WorkspaceCommand};
 use crate::show;
 use crate::ui::{Ui, write_stdout};
@@ -49,17 +50,22 @@ pub(super) async fn run(pyro: &Pyro, command: WorkspaceCommand, ui: &Ui) -> Resu
                 ui.note(&format!("{} is deleted", deleted.id));
             }
         }
-        WorkspaceCommand::Logs { workspace, tail } => {
-            let commands = pyro.logs(&workspace, tail).await?;
-            if ui.json() {
-                ui.print_json(&commands)?;
-            } else {
-                write_stdout(show::journal(&commands).as_bytes())?;
-            }
+        WorkspaceCommand::Logs(args) => return journal::logs(pyro, args, ui).await,
+        WorkspaceCommand::Output(args) => return journal::output(pyro, args, ui).await,
+        WorkspaceCommand::Events(args) => return journal::events(pyro, args, ui).await,
+        WorkspaceCommand::Summary { workspace } => {
+            return journal::summary(pyro, &workspace, ui).await;
         }
+        WorkspaceCommand::Update(args) => return journal::update(pyro, args, ui).await,
+        WorkspaceCommand::Command(command) => return journal::command(pyro, command, ui).await,
         // Handled where their streams are.
         WorkspaceCommand::Exec { .. }
+        | WorkspaceCommand::Apply(_)
+        | WorkspaceCommand::Shell(_)
         | WorkspaceCommand::Diff { .. }
+        | WorkspaceCommand::Sync(_)
+        | WorkspaceCommand::File(_)
+        | WorkspaceCommand::Patch(_)
         | WorkspaceCommand::Disk(_)
         | WorkspaceCommand::Export { .. } => {}
     }
@@ -100,7 +106,7 @@ async fn list(pyro: &Pyro, ui: &Ui) -> Result<u8> {
     Ok(0)
 }
 
-fn print(status: &WorkspaceStatus, ui: &Ui) -> Result<()> {
+pub(super) fn print(status: &WorkspaceStatus, ui: &Ui) -> Result<()> {
     if ui.json() {
         ui.print_json(status)
     } else {
@@ -137,6 +143,7 @@ pub(super) fn create_request(args: MachineArgs) -> Result<CreateRequest> {
         labels: args.labels.into_iter().map(|label| (label.key, label.value)).collect(),
         engine: args.kind.engine,
         shape: args.kind.shape(),
+        limits: args.limits.limits(),
         ttl_seconds: args.ttl_seconds,
         env: args.env,
         ..CreateRequest::new(args.environment)

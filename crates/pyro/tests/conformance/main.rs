@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // all of this crate is a test
 
+mod commands;
+mod editing;
 mod files;
 #[path = "../e2e/harness.rs"]
 #[allow(dead_code, reason = "shared with the end-to-end tests, which need more of it")]
@@ -14,18 +16,24 @@ mod life;
 mod limits;
 mod pause;
 mod running;
+mod shells;
+mod sync;
 mod uniqueness;
+#[path = "../e2e/user.rs"]
+mod user;
 
 use std::ffi::OsStr;
 use std::ops::Deref;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::harness::{Host, skip};
+use crate::harness::{Host, is_root, skip};
 
 /// A host whose workspaces all have one engine.
 pub(crate) struct Bench {
     host: Host,
     engine: &'static str,
+    /// Nothing bounds what a workspace writes but the host's own disk.
+    boundless: bool,
 }
 
 impl Deref for Bench {
@@ -79,7 +87,19 @@ fn on(engine: &'static str, case: fn(&Bench)) {
     let host = Host::new();
     match unusable(&host, engine) {
         Some(why) => skip(&format!("the {engine} engine cannot run here: {why}")),
-        None => case(&Bench { host, engine }),
+        None => case(&Bench { host, engine, boundless: false }),
+    }
+}
+
+/// The same as an ordinary user, with cgroups of his own.
+fn as_a_user_on(engine: &'static str, case: fn(&Bench)) {
+    if !is_root() {
+        return skip("this user runs the other cases; to become one more it takes root");
+    }
+    let host = Host::of_a_user_with_cgroups();
+    match unusable(&host, engine) {
+        Some(why) => skip(&format!("an ordinary user's {engine} engine cannot run here: {why}")),
+        None => case(&Bench { host, engine, boundless: true }),
     }
 }
 
@@ -89,6 +109,12 @@ macro_rules! cases {
         cases!(@engine firecracker, $($module::$case),*);
         cases!(@engine qemu, $($module::$case),*);
         cases!(@engine container, $($module::$case),*);
+        mod container_of_a_user {
+            $(#[test]
+            fn $case() {
+                crate::as_a_user_on("container", crate::$module::$case);
+            })*
+        }
     };
     (@engine $engine:ident, $($module:ident::$case:ident),*) => {
         mod $engine {
@@ -113,9 +139,35 @@ cases! {
     running::signals_and_timeouts_end_the_whole_group,
     running::a_user_a_directory_variables_and_stdin_are_taken,
     running::many_commands_run_at_once,
+    shells::a_shell_outlives_its_clients_and_is_read_by_cursor,
+    shells::a_shell_has_a_terminal_of_its_own,
+    shells::python_is_driven_by_its_screen,
+    shells::closing_a_shell_ends_all_that_runs_in_it,
+    shells::shells_close_when_the_workspace_stops,
+    shells::a_shell_that_nobody_reads_goes_on,
+    commands::a_detached_command_is_listed_waited_for_and_signalled,
+    commands::a_long_output_is_continued,
+    commands::a_commands_own_memory_limit_is_named,
+    commands::a_commands_own_process_limit_is_named,
+    commands::a_commands_processor_time_is_limited,
+    commands::open_files_are_limited_per_command_and_per_workspace,
+    commands::a_workspaces_process_limit_holds_and_a_full_disk_is_named,
     files::a_seed_arrives_and_the_patch_gives_it_back_changed,
     files::owners_links_and_odd_names_survive_an_export,
     files::packages_can_be_installed,
+    sync::a_tree_arrives_and_comes_back_the_same,
+    sync::only_what_changed_is_sent_and_what_is_excluded_stays,
+    sync::an_edit_in_the_workspace_is_never_taken_for_unchanged,
+    sync::a_pull_loses_nothing_of_the_hosts_unasked,
+    editing::a_file_is_written_read_edited_moved_and_removed,
+    editing::what_has_changed_since_it_was_read_is_not_overwritten,
+    editing::names_and_content_of_any_bytes_come_back,
+    editing::links_and_special_files_lead_nowhere,
+    editing::a_giant_sparse_file_is_read_in_parts,
+    editing::lists_are_filtered_bounded_and_continued,
+    editing::a_patch_of_everything_applies_or_nothing_of_it,
+    editing::a_patch_stays_in_its_directory,
+    editing::what_is_protected_or_mounted_is_not_changed,
     limits::a_fork_bomb_stays_inside,
     limits::a_memory_bomb_stays_inside,
     limits::a_full_disk_is_the_commands_problem,

@@ -1,7 +1,7 @@
 //! What is left when something is killed at any moment: nothing that should not be.
 
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::harness::Host;
 
@@ -166,4 +166,86 @@ fn process_named(host: &Host, word: &str) -> u32 {
         String::from_utf8_lossy(&line).contains(word)
     };
     host.processes().into_iter().find(is).unwrap_or_else(|| panic!("no process {word:?}"))
+}
+
+/// All files of one content: the old one or the new one, never some of each.
+#[test]
+fn a_patch_that_is_killed_at_any_moment_is_applied_whole_or_not_at_all() {
+    const FILES: usize = 150;
+    let seed = std::process::id().into();
+    eprintln!("dice seed {seed}");
+    let mut dice = Dice(seed);
+    let host = Host::new();
+    let content = |round: u64| format!("round {round}\n");
+    let source = host.path("seed");
+    for number in 0..FILES {
+        crate::harness::fill(&source, &[(&format!("d{}/f{number}", number % 7), &content(0))]);
+    }
+    let id = host.create(["--engine", "container", "--seed-path", source.to_str().unwrap()]);
+    let (mut now, mut old, mut new, mut between) = (0, 0, 0, 0);
+    for round in 1..=60 {
+        let mut patch = String::new();
+        for number in 0..FILES {
+            // Each other file is removed and made under another name.
+            let from = format!("d{}/f{number}", (number as u64 + now) % 7);
+            let to = format!("d{}/f{number}", (number as u64 + round) % 7);
+            patch += &format!(
+                "diff --git a/{from} b/{to}\nrename from {from}\nrename to {to}\n--- a/{from}\n+++ b/{to}\n\
+                 @@ -1 +1 @@\n-{}+{}",
+                content(now),
+                content(round)
+            );
+        }
+        let file = host.path("patch");
+        std::fs::write(&file, patch).unwrap();
+        let mut client = host
+            .command(["workspace", "patch", "apply", &id, "--patch-file", file.to_str().unwrap()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(dice.roll(700)));
+        match dice.roll(3) {
+            0 => {
+                kill(client.id());
+                let _ = client.wait();
+                // What was committed is still being made; a stop waits for that.
+                host.ok(["workspace", "stop", &id]);
+            }
+            _ => {
+                host.processes().into_iter().for_each(kill);
+                let _ = client.wait();
+                host.wait_until_quiet();
+                // A process that is on its way out holds its lock a moment longer than its files.
+                let deadline = Instant::now() + Duration::from_secs(20);
+                while host.status(&id)["state"] == "started" {
+                    assert!(Instant::now() < deadline, "round {round}: its death goes unnoticed");
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            }
+        }
+        // At rest the disk is whole, or the host says that it is not.
+        if host.status(&id)["state"] == "failed" {
+            let output = host.output(["workspace", "diff", &id, "--name-only"]);
+            if !output.status.success() {
+                let words = String::from_utf8_lossy(&output.stderr);
+                assert!(words.contains("in the middle of a change"), "{words}");
+                between += 1;
+            }
+        }
+        host.ok(["workspace", "start", &id]);
+        let found = host.sh(&id, "find . -type f | sort | xargs cat | sort | uniq -c; ls -A");
+        let is = |round: u64| found.contains(&format!("{FILES} round {round}\n"));
+        assert!(!found.contains(".pyro"), "{found}");
+        match (is(now), is(round)) {
+            (true, false) => old += 1,
+            (false, true) => {
+                new += 1;
+                now = round;
+            }
+            _ => panic!("round {round}: {found}"),
+        }
+    }
+    eprintln!("{old} times old, {new} times new, {between} times seen in between");
+    assert!(old > 0 && new > 0, "{old} times old, {new} times new");
 }

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::user::User;
+
 pub(crate) const PYRO: &str = env!("CARGO_BIN_EXE_pyro");
 
 /// The parts of a PYRO_HOME that tests share.
@@ -20,6 +22,8 @@ const CACHE: [&str; 6] = ["environments", "images", "kernels", "boot", "template
 pub(crate) struct Host {
     temp: TempDir,
     home: PathBuf,
+    /// Who runs pyro, if not whoever runs the tests.
+    user: Option<User>,
 }
 
 impl Host {
@@ -38,11 +42,37 @@ impl Host {
                 symlink(shared.join(part), home.join(part)).unwrap();
             }
         }
-        Self { temp, home }
+        Self { temp, home, user: None }
+    }
+
+    /// A host on which pyro is run by an ordinary user. Needs root.
+    pub(crate) fn of_a_user() -> Self {
+        let temp = TempDir::with_prefix("pyro e2e user ").unwrap();
+        let home = temp.path().join("home");
+        fs::create_dir(&home).unwrap();
+        let user = User::known();
+        user.furnish(temp.path(), &home);
+        Self { temp, home, user: Some(user) }
+    }
+
+    /// The same, with cgroups that the user was given to divide, where this host has any.
+    #[allow(dead_code, reason = "the conformance suite needs it")]
+    pub(crate) fn of_a_user_with_cgroups() -> Self {
+        let mut host = Self::of_a_user();
+        host.user = host.user.take().map(User::with_cgroups);
+        host
     }
 
     pub(crate) fn home(&self) -> &Path {
         &self.home
+    }
+
+    /// Gives a tree that the test made to whoever runs pyro.
+    #[allow(dead_code, reason = "the conformance suite needs it")]
+    pub(crate) fn hand_over(&self, path: &Path) {
+        if let Some(user) = &self.user {
+            user.take_over(path);
+        }
     }
 
     /// A scratch path outside of the home.
@@ -51,7 +81,10 @@ impl Host {
     }
 
     pub(crate) fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(PYRO);
+        let mut command = match &self.user {
+            Some(user) => user.command(),
+            None => Command::new(PYRO),
+        };
         command
             .args(args)
             .env("PYRO_HOME", &self.home)

@@ -119,3 +119,30 @@ fn ctrl_c_during_a_boot_that_hangs_undoes_it() {
     host.wait_until_quiet();
     assert!(host.leftovers().is_empty());
 }
+
+/// Neither client nor supervisor holds more than a page of it.
+#[test]
+fn fifty_thousand_files_are_listed_page_by_page() {
+    let host = Host::new();
+    let id = host.create(["--engine", "container"]);
+    host.sh(&id, "for d in $(seq 50); do mkdir $d; (cd $d; seq 1000 | xargs touch); done");
+    let (mut seen, mut pages, mut token) = (0, 0, String::new());
+    loop {
+        let mut args = vec!["workspace", "file", "list", &id, "--recursive", "--limit", "10000"];
+        if !token.is_empty() {
+            args.extend(["--continuation", &token]);
+        }
+        let page = host.json(args);
+        let entries = page["entries"].as_array().unwrap().len();
+        assert!(entries <= 10_000);
+        seen += entries;
+        pages += 1;
+        match page["continuation"].as_str() {
+            Some(next) => token = next.to_owned(),
+            None => break,
+        }
+    }
+    assert_eq!((seen, pages), (50_050, 6));
+    let all = host.ok(["workspace", "file", "list", &id, "--recursive", "--glob", "77"]);
+    assert_eq!(all.lines().count(), 50);
+}

@@ -1,0 +1,1 @@
+"""Written from the catalogue of operations by `make reference`."""
