@@ -161,7 +161,7 @@ fn told(kind: &EventKind) -> String {
             moved(source, &destination.to_string(), *written, *removed, *bytes)
         }
         EventKind::Applied { to, changed, undone } => {
-            let what = if *undone { "taken back in" } else { "applied to" };
+            let what = if *undone { "taken back in" } else { "in" };
             format!("{changed} changes {what} {to}")
         }
         EventKind::SyncPulled { source, destination, written, removed, bytes } => {
