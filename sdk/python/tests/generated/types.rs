@@ -9,6 +9,7 @@ use crate::python::{HEAD, constant, docstring, given, literal, name, pascal, rea
 
 const IMPORTS: &str = r#"from __future__ import annotations
 
+import builtins
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal, Mapping
@@ -119,7 +120,8 @@ fn write_exact(page: &mut String, field: &Field, fields: &[Field]) {
         return;
     }
     let optional = matches!(field.kind, Kind::Maybe(_));
-    let kind = if optional { "bytes | None" } else { "bytes" };
+    // A class may have a field of that name.
+    let kind = if optional { "builtins.bytes | None" } else { "builtins.bytes" };
     let plain = name(&field.name);
     let call = format!("exact_bytes(self.{plain}, self.{exact})");
     let value = if optional { format!("None if self.{plain} is None else {call}") } else { call };

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import builtins
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal, Mapping
@@ -86,7 +87,7 @@ class ApplyChange:
         )
 
     @property
-    def path_bytes(self) -> bytes:
+    def path_bytes(self) -> builtins.bytes:
         """`path` with the exact bytes that it has."""
         return exact_bytes(self.path, self.path_base64)
 
@@ -114,7 +115,7 @@ class ApplySkipped:
         )
 
     @property
-    def path_bytes(self) -> bytes:
+    def path_bytes(self) -> builtins.bytes:
         """`path` with the exact bytes that it has."""
         return exact_bytes(self.path, self.path_base64)
 
@@ -139,7 +140,7 @@ class BytePath:
         )
 
     @property
-    def path_bytes(self) -> bytes:
+    def path_bytes(self) -> builtins.bytes:
         """`path` with the exact bytes that it has."""
         return exact_bytes(self.path, self.path_base64)
 
@@ -371,7 +372,7 @@ class DiffEntry:
         )
 
     @property
-    def path_bytes(self) -> bytes:
+    def path_bytes(self) -> builtins.bytes:
         """`path` with the exact bytes that it has."""
         return exact_bytes(self.path, self.path_base64)
 
@@ -417,7 +418,7 @@ class DiskEntry:
         )
 
     @property
-    def path_bytes(self) -> bytes:
+    def path_bytes(self) -> builtins.bytes:
         """`path` with the exact bytes that it has."""
         return exact_bytes(self.path, self.path_base64)
 
@@ -472,12 +473,12 @@ class DiskFile:
         )
 
     @property
-    def path_bytes(self) -> bytes:
+    def path_bytes(self) -> builtins.bytes:
         """`path` with the exact bytes that it has."""
         return exact_bytes(self.path, self.path_base64)
 
     @property
-    def content_bytes(self) -> bytes:
+    def content_bytes(self) -> builtins.bytes:
         """`content` with the exact bytes that it has."""
         return exact_bytes(self.content, self.content_base64)
 
@@ -831,7 +832,7 @@ class Event:
         )
 
     @property
-    def path_bytes(self) -> bytes | None:
+    def path_bytes(self) -> builtins.bytes | None:
         """`path` with the exact bytes that it has."""
         return None if self.path is None else exact_bytes(self.path, self.path_base64)
 
@@ -1048,7 +1049,7 @@ class FileContent:
         )
 
     @property
-    def path_bytes(self) -> bytes:
+    def path_bytes(self) -> builtins.bytes:
         """`path` with the exact bytes that it has."""
         return exact_bytes(self.path, self.path_base64)
 
@@ -1085,7 +1086,7 @@ class FileEdited:
         )
 
     @property
-    def path_bytes(self) -> bytes:
+    def path_bytes(self) -> builtins.bytes:
         """`path` with the exact bytes that it has."""
         return exact_bytes(self.path, self.path_base64)
 
@@ -1125,7 +1126,7 @@ class FileEntry:
         )
 
     @property
-    def path_bytes(self) -> bytes:
+    def path_bytes(self) -> builtins.bytes:
         """`path` with the exact bytes that it has."""
         return exact_bytes(self.path, self.path_base64)
 
@@ -1219,7 +1220,7 @@ class FileRemoved:
         )
 
     @property
-    def path_bytes(self) -> bytes:
+    def path_bytes(self) -> builtins.bytes:
         """`path` with the exact bytes that it has."""
         return exact_bytes(self.path, self.path_base64)
 
@@ -1268,7 +1269,7 @@ class FileStat:
         )
 
     @property
-    def path_bytes(self) -> bytes:
+    def path_bytes(self) -> builtins.bytes:
         """`path` with the exact bytes that it has."""
         return exact_bytes(self.path, self.path_base64)
 
@@ -1302,7 +1303,7 @@ class FileWritten:
         )
 
     @property
-    def path_bytes(self) -> bytes:
+    def path_bytes(self) -> builtins.bytes:
         """`path` with the exact bytes that it has."""
         return exact_bytes(self.path, self.path_base64)
 
@@ -1622,7 +1623,7 @@ class PatchedFile:
         )
 
     @property
-    def path_bytes(self) -> bytes:
+    def path_bytes(self) -> builtins.bytes:
         """`path` with the exact bytes that it has."""
         return exact_bytes(self.path, self.path_base64)
 
@@ -2147,7 +2148,7 @@ class SyncChange:
         )
 
     @property
-    def path_bytes(self) -> bytes:
+    def path_bytes(self) -> builtins.bytes:
         """`path` with the exact bytes that it has."""
         return exact_bytes(self.path, self.path_base64)
 
@@ -2175,7 +2176,7 @@ class SyncSkipped:
         )
 
     @property
-    def path_bytes(self) -> bytes:
+    def path_bytes(self) -> builtins.bytes:
         """`path` with the exact bytes that it has."""
         return exact_bytes(self.path, self.path_base64)
 
@@ -2302,7 +2303,7 @@ class WorkspaceDiff(_extras.WorkspaceDiffExtras):
         )
 
     @property
-    def patch_bytes(self) -> bytes | None:
+    def patch_bytes(self) -> builtins.bytes | None:
         """`patch` with the exact bytes that it has."""
         return None if self.patch is None else exact_bytes(self.patch, self.patch_base64)
 
