@@ -1,5 +1,6 @@
 //! What a diff says.
 
+use crate::exact;
 use crate::name::WorkspaceRef;
 use crate::path::BytePath;
 use schemars::JsonSchema;
@@ -51,15 +52,7 @@ impl WorkspaceDiff {
     /// Puts the first bytes of a patch beside what changed.
     #[must_use]
     pub fn with_patch(diff: Diff, patch: Vec<u8>, omitted_bytes: u64) -> Self {
-        use base64::Engine as _;
-        let (text, exact) = match String::from_utf8(patch) {
-            Ok(text) => (text, None),
-            Err(error) => {
-                let bytes = error.as_bytes();
-                let exact = base64::engine::general_purpose::STANDARD.encode(bytes);
-                (String::from_utf8_lossy(bytes).into_owned(), Some(exact))
-            }
-        };
+        let (text, exact) = exact::split(patch);
         Self { diff, patch: Some(text), patch_base64: exact, patch_omitted_bytes: omitted_bytes }
     }
 }

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::diff::FileKind;
+use crate::exact;
 use crate::name::WorkspaceRef;
 use crate::path::BytePath;
 
@@ -108,26 +109,14 @@ impl DiskFile {
     /// The bytes that were read, followed by `next_offset` if the file goes on.
     #[must_use]
     pub fn new(entry: DiskEntry, bytes: Vec<u8>, next_offset: Option<u64>) -> Self {
-        use base64::Engine as _;
-        let (content, content_base64) = match String::from_utf8(bytes) {
-            Ok(text) => (text, None),
-            Err(error) => {
-                let bytes = error.as_bytes();
-                let exact = base64::engine::general_purpose::STANDARD.encode(bytes);
-                (String::from_utf8_lossy(bytes).into_owned(), Some(exact))
-            }
-        };
+        let (content, content_base64) = exact::split(bytes);
         Self { entry, content, content_base64, next_offset }
     }
 
     /// The exact bytes.
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
-        use base64::Engine as _;
-        let exact = self.content_base64.as_ref();
-        let exact =
-            exact.and_then(|text| base64::engine::general_purpose::STANDARD.decode(text).ok());
-        exact.unwrap_or_else(|| self.content.clone().into_bytes())
+        exact::join(self.content.clone(), self.content_base64.as_deref())
     }
 }
 

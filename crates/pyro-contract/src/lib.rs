@@ -13,6 +13,7 @@ pub mod document;
 pub mod env_vars;
 pub mod environment;
 pub mod error;
+mod exact;
 pub mod exec;
 pub mod file;
 pub mod journal;

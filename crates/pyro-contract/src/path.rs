@@ -1,8 +1,9 @@
 //! Paths inside a workspace: any bytes but NUL, so not always UTF-8.
 
-use base64::Engine as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::exact;
 
 /// A path of any bytes, shown as text where it is text.
 ///
@@ -44,24 +45,14 @@ impl BytePath {
 
 impl From<PathRepr> for BytePath {
     fn from(repr: PathRepr) -> Self {
-        let exact = repr
-            .path_base64
-            .and_then(|text| base64::engine::general_purpose::STANDARD.decode(text).ok());
-        Self(exact.unwrap_or_else(|| repr.path.into_bytes()))
+        Self(exact::join(repr.path, repr.path_base64.as_deref()))
     }
 }
 
 impl From<BytePath> for PathRepr {
     fn from(path: BytePath) -> Self {
-        match String::from_utf8(path.0) {
-            Ok(text) => Self { path: text, path_base64: None },
-            Err(error) => Self {
-                path: String::from_utf8_lossy(error.as_bytes()).into_owned(),
-                path_base64: Some(
-                    base64::engine::general_purpose::STANDARD.encode(error.as_bytes()),
-                ),
-            },
-        }
+        let (path, path_base64) = exact::split(path.0);
+        Self { path, path_base64 }
     }
 }
 
