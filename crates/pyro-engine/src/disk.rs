@@ -77,6 +77,9 @@ pub(crate) fn create(storage: &Path, disk_mib: u32, cache: &Path) -> Result<()> 
     Ok(())
 }
 
+/// What the names of kept empty disks begin with.
+pub(crate) const KEPT: &str = "disk-";
+
 /// A disk on which nothing was written yet, kept to be copied.
 struct Empty(PathBuf);
 
@@ -87,7 +90,7 @@ impl Empty {
         let program = format!("{} {} {}", meta.len(), meta.mtime(), mkfs.display());
         let key = crc32c::crc32c(arguments(disk_mib).join(" ").as_bytes());
         let key = crc32c::crc32c_append(key, program.as_bytes());
-        Some(Self(cache.join(format!("disk-{disk_mib}-{key:08x}"))))
+        Some(Self(cache.join(format!("{KEPT}{disk_mib}-{key:08x}"))))
     }
 
     /// False if there is none.

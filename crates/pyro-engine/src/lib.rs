@@ -8,6 +8,7 @@
 mod capture;
 mod console;
 pub mod container;
+pub mod derived;
 pub mod disk;
 mod ending;
 mod error;
@@ -23,6 +24,7 @@ mod program;
 pub mod qemu;
 mod readiness;
 mod root;
+pub mod storage;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

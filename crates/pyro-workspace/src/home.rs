@@ -15,7 +15,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use pyro_contract::name::{WorkspaceId, WorkspaceName};
 use pyro_contract::workspace::WorkspaceState;
 use pyro_contract::{Error, ErrorCode, Result};
 
-use pyro_engine::container::{directory_bytes, is_tree_of, remove_tree};
+use pyro_engine::{derived, storage};
 
 use crate::caller::Caller;
 use crate::lock::Lock;
@@ -157,33 +157,10 @@ impl Home {
         Ok(NewWorkspaceDir { dir, place: self.workspace(id), lock })
     }
 
-    /// Removes the unpacked environments whose image is gone, and with `all` what is quickly made
-    /// again; the bytes that were freed. The caller has pruned the images, whose directories are
-    /// named by their digests.
+    /// Removes what engines made of images that are gone, and with `all` what is quickly made again;
+    /// the bytes that were freed. The caller has pruned the images.
     pub(crate) fn prune_derived(&self, all: bool) -> u64 {
-        // Where they cannot be seen, nothing is known of what is needed.
-        let Ok(images) = fs::read_dir(self.root.join("images")) else { return 0 };
-        let images: Vec<_> = images.flatten().map(|image| image.file_name()).collect();
-        let mut freed = 0;
-        for tree in fs::read_dir(self.derived()).into_iter().flatten().flatten() {
-            let name = tree.file_name();
-            let small = ["disk-", "seccomp-"]
-                .iter()
-                .any(|kind| name.as_encoded_bytes().starts_with(kind.as_bytes()));
-            let needed = images.iter().any(|image| is_tree_of(&name, image));
-            // Whoever writes one under a name of his own, which has a dot, may have been killed.
-            let whole = !name.as_encoded_bytes().contains(&b'.');
-            if needed || (small && whole && !all) {
-                continue;
-            }
-            let own = tree.metadata().map_or(0, |meta| meta.blocks() * 512);
-            let bytes = own + directory_bytes(&tree.path());
-            match remove_tree(&tree.path()) {
-                Ok(()) => freed += bytes,
-                Err(error) => tracing::warn!(%error, "an unpacked environment stays"),
-            }
-        }
-        freed
+        derived::prune(&self.derived(), &self.root.join("images"), all)
     }
 
     /// Removes what interrupted creations and deletions left. The caller holds [`Self::lock_names`],
@@ -195,7 +172,7 @@ impl Home {
             let Some(name) = name.to_str() else { continue };
             if name.starts_with(".new-") || name.starts_with(".removed-") {
                 // Two may sweep the same leftover: what one no longer finds, the other removed.
-                let _ = remove_tree(&entry.path());
+                let _ = storage::remove(&entry.path());
             }
         }
     }
@@ -334,7 +311,7 @@ impl WorkspaceDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(failed(error)),
         }
-        remove_tree(&trash).map_err(failed)
+        storage::remove(&trash).map_err(failed)
     }
 }
 

@@ -39,7 +39,7 @@ impl Kept {
             profile.to_string(),
         ];
         let key = depends.iter().fold(0, |key, part| crc32c::crc32c_append(key, part.as_bytes()));
-        Some(Self(cache.join(format!("{PREFIX}{key:08x}"))))
+        Some(Self(cache.join(format!("{KEPT}{key:08x}"))))
     }
 
     /// What was kept, if that was not long ago and is undamaged.
@@ -73,7 +73,7 @@ impl Kept {
 }
 
 /// What the names of kept filters begin with.
-const PREFIX: &str = "seccomp-";
+pub(crate) const KEPT: &str = "seccomp-";
 
 /// Whole instructions, and not too many.
 fn is_filter(bytes: &[u8]) -> bool {

@@ -13,13 +13,12 @@ mod keeper;
 mod loop_device;
 mod machine;
 mod mounts;
-mod rootless;
+pub(crate) mod rootless;
 mod runtime;
 mod seccomp;
 mod stage;
 mod stillness;
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -29,6 +28,7 @@ use crate::capture::{self, Captured, Scope, blocking};
 use crate::disk;
 use crate::{Capabilities, Engine, EngineError, Machine, MachineSpec, Probe, Result, Storage};
 use cgroup::Layout;
+pub(crate) use filter::KEPT as KEPT_FILTER;
 pub use rootless::host::{Finding, Verdict};
 use runtime::Runtime;
 
@@ -100,28 +100,6 @@ fn may_mount(status: &str) -> bool {
 #[must_use]
 pub fn ordinary_user(scratch: &Path) -> Vec<Finding> {
     if rootless::applies() { rootless::host::findings(scratch) } else { Vec::new() }
-}
-
-/// What a storage that is a directory takes on the host, in bytes; holes take nothing.
-#[must_use]
-pub fn directory_bytes(storage: &Path) -> u64 {
-    rootless::measure(storage)
-}
-
-/// True if `tree`, the name of something in a [`MachineSpec::cache_dir`], was made from the image in
-/// a directory of the name `image`.
-#[must_use]
-pub fn is_tree_of(tree: &OsStr, image: &OsStr) -> bool {
-    rootless::is_tree_of(tree, image)
-}
-
-/// Removes a storage, or a tree with one in it, also one with files that belong to several ids of an
-/// ordinary user. What is not there is no failure.
-///
-/// # Errors
-/// If something of it cannot be removed.
-pub fn remove_tree(path: &Path) -> std::io::Result<()> {
-    rootless::remove(path)
 }
 
 /// Makes containers.

@@ -57,12 +57,12 @@ pub(super) fn open(storage: &Path) -> Result<Storage> {
 }
 
 /// What the files of a storage take on the host, in bytes; holes take nothing.
-pub(super) fn measure(storage: &Path) -> u64 {
+pub(crate) fn measure(storage: &Path) -> u64 {
     measure::bytes(storage)
 }
 
 /// Removes a file or a tree, whoever of the user's ids it belongs to.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
     unpack::remove(path)
 }
 
@@ -81,7 +81,7 @@ pub(super) fn private_directory(path: &Path) -> io::Result<()> {
 }
 
 /// True if the tree of this name was unpacked from an image in a directory of that name.
-pub(super) fn is_tree_of(tree: &OsStr, image: &OsStr) -> bool {
+pub(crate) fn is_tree_of(tree: &OsStr, image: &OsStr) -> bool {
     unpack::is_tree_of(tree, image)
 }
 
