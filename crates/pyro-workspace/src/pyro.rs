@@ -25,7 +25,7 @@ use pyro_contract::name::{WorkspaceId, WorkspaceRef};
 use pyro_contract::operation::InstalledProgram;
 use pyro_contract::workspace::{Deleted, WorkspaceState, WorkspaceStatus};
 use pyro_contract::{Error, ErrorCode, Result};
-use pyro_engine::container::directory_bytes;
+use pyro_engine::storage;
 use pyro_environment::{Environment, Store};
 
 use crate::client::{self, ExecSession};
@@ -411,14 +411,12 @@ fn last_activity(dir: &WorkspaceDir) -> Option<Timestamp> {
 /// What the files of a workspace take on the host; holes take nothing.
 fn disk_used(dir: &WorkspaceDir) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
-    let entries = [dir.path().to_owned(), dir.path().join("output")].into_iter();
-    let entries = entries.filter_map(|directory| std::fs::read_dir(directory).ok()).flatten();
+    let Ok(entries) = std::fs::read_dir(dir.path()) else { return 0 };
     entries
         .flatten()
         .filter_map(|entry| {
             let meta = entry.metadata().ok()?;
-            // The storage of an ordinary user's container.
-            let inside = if meta.is_dir() { directory_bytes(&entry.path()) } else { 0 };
+            let inside = if meta.is_dir() { storage::bytes_in(&entry.path()) } else { 0 };
             Some(meta.blocks() * 512 + inside)
         })
         .sum()
@@ -486,5 +484,24 @@ fn ensure_free(home: &Home, name: &pyro_contract::name::WorkspaceName) -> Result
         .with_cause(format!("it is {id}"))
         .with_hint(format!("choose another name, or `pyro workspace delete {name}`"))),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_workspace_takes_is_counted_once() {
+        let temp = tempfile::tempdir().unwrap();
+        let home = Home::at(temp.path()).unwrap();
+        let (dir, _lock) = home.new_workspace(&WorkspaceId::random()).unwrap().publish().unwrap();
+        let before = disk_used(&dir);
+        let inner = dir.path().join("output");
+        std::fs::create_dir(&inner).unwrap();
+        std::fs::write(inner.join("1"), vec![7; 256 << 10]).unwrap();
+        std::fs::File::open(inner.join("1")).unwrap().sync_all().unwrap();
+        let grown = disk_used(&dir) - before;
+        assert!((256 << 10..384 << 10).contains(&grown), "{grown}");
     }
 }

@@ -65,9 +65,9 @@ impl Undo {
             .tempdir_in(workspace.path())
             .map_err(|error| refused(&error))?;
         let mut entries = Vec::new();
+        let written: BTreeSet<&Vec<u8>> = plan.places.iter().map(|place| &place.path).collect();
         for (number, (path, before)) in (0..).zip(&plan.before) {
-            let replaced =
-                plan.removals.contains(path) || plan.places.iter().any(|place| place.path == *path);
+            let replaced = plan.removals.contains(path) || written.contains(path);
             let mut content = None;
             if replaced && matches!(before, State::File { .. }) {
                 copy(target, path, &scratch.path().join(number.to_string()))?;
